@@ -8,7 +8,7 @@ public enum ExecStatus
     /// <summary>Done: the handler has set RIP itself (branch, far transfer, interrupt return).</summary>
     Jumped,
     /// <summary>
-    /// Not done: <see cref="Processor.PendingFault"/> or a pending nested-paging exit holds why; RIP and all guest-visible state are as before the instruction
+    /// Not done: Processor.PendingFault or a pending nested-paging exit holds why; RIP and all guest-visible state are as before the instruction
     /// (REP instructions: as before the failing iteration). The loop delivers it.
     /// </summary>
     Fault,
