@@ -1,0 +1,31 @@
+using Kvm.Abi;
+using static Kvm.Abi.Uapi;
+
+namespace Kvm.Client;
+
+/// <summary>CPUID lists as ioctl arguments.</summary>
+internal static class Cpuid
+{
+    private const int EntriesOffset = 8; // struct kvm_cpuid2
+
+    /// <summary>Asks with a growing buffer until the answer fits (E2BIG: it did not).</summary>
+    public static kvm_cpuid_entry2[] Get(KvmFd fd, uint request)
+    {
+        for (int room = 64; ; room *= 2)
+        {
+            using var argument = new VariableArgument<kvm_cpuid2, kvm_cpuid_entry2>(room, EntriesOffset);
+            argument.Header.nent = (uint)room;
+            long result = fd.TryIoctl(request, argument.Address);
+            if (result >= 0) return argument.Elements[..(int)argument.Header.nent].ToArray();
+            if (result != -(long)Errno.E2BIG || room >= 4096) throw new KvmException(IoctlNames.Of(request), (Errno)(-result));
+        }
+    }
+
+    public static void Set(KvmFd fd, ReadOnlySpan<kvm_cpuid_entry2> entries)
+    {
+        using var argument = new VariableArgument<kvm_cpuid2, kvm_cpuid_entry2>(entries.Length, EntriesOffset);
+        argument.Header.nent = (uint)entries.Length;
+        entries.CopyTo(argument.Elements);
+        fd.Ioctl(KVM_SET_CPUID2, argument.Address);
+    }
+}

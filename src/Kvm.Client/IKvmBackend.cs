@@ -1,0 +1,44 @@
+namespace Kvm.Client;
+
+/// <summary>
+/// The system calls that a VMM makes, on whichever kernel: a real one, or the model.
+/// Every method returns what the system call returns to assembly: a value &gt;= 0, or a negative errno.
+/// </summary>
+public interface IKvmBackend
+{
+    /// <summary>For messages: <c>native</c>, <c>model (Intel)</c>.</summary>
+    string Name { get; }
+
+    long Open(string path, int flags);
+
+    /// <param name="fd">A descriptor of this backend.</param>
+    /// <param name="request">The ioctl number.</param>
+    /// <param name="argument">A value, or the address of a structure in this process.</param>
+    long Ioctl(int fd, uint request, ulong argument);
+
+    long Close(int fd);
+
+    long Dup(int fd);
+
+    /// <summary>Maps a descriptor's pages (a vCPU's shared pages).</summary>
+    /// <returns>The address, or a negative errno.</returns>
+    long Mmap(int fd, ulong length, int prot, int flags, long offset);
+
+    /// <summary>Allocates zeroed, page-aligned memory that can become guest RAM.</summary>
+    /// <returns>The address, or a negative errno.</returns>
+    long MapAnonymous(ulong length);
+
+    long Munmap(ulong address, ulong length);
+
+    /// <summary>Names the calling thread, for <see cref="Interrupt"/>.</summary>
+    long CurrentThread();
+
+    /// <summary>Makes the named thread leave a sleeping system call, as a handled signal would.</summary>
+    void Interrupt(long thread);
+
+    /// <summary>One more object uses the backend.</summary>
+    void AddUser();
+
+    /// <summary>One object less; the last one out releases what the backend holds.</summary>
+    void RemoveUser();
+}

@@ -1,0 +1,26 @@
+using Kvm.Abi;
+
+namespace Kvm.Client;
+
+/// <summary>A KVM system call failed: which one, and with what errno.</summary>
+public sealed class KvmException : Exception
+{
+    public KvmException(string operation, Errno errno)
+        : base($"{operation}: {errno}")
+    {
+        Operation = operation;
+        Errno = errno;
+    }
+
+    public KvmException(string operation, Errno errno, string hint)
+        : base($"{operation}: {errno} ({hint})")
+    {
+        Operation = operation;
+        Errno = errno;
+    }
+
+    /// <summary>The ioctl's name (<c>KVM_CREATE_VCPU</c>), or <c>open(/dev/kvm)</c>, <c>mmap</c>.</summary>
+    public string Operation { get; }
+
+    public Errno Errno { get; }
+}

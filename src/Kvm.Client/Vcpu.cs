@@ -1,0 +1,109 @@
+using Kvm.Abi;
+using static Kvm.Abi.Uapi;
+
+namespace Kvm.Client;
+
+/// <summary>A virtual CPU: the vCPU ioctls and the pages it shares with the kernel. One thread at a time runs it.</summary>
+public sealed unsafe partial class Vcpu : IDisposable
+{
+    private readonly int _mmapSize;
+    private kvm_run* _run;
+    private long _runner;
+
+    internal Vcpu(KvmFd fd, uint id, int mmapSize)
+    {
+        Fd = fd;
+        Id = id;
+        _mmapSize = mmapSize;
+        long address = fd.Backend.Mmap(fd.Number, (ulong)mmapSize, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+        if (address < 0)
+        {
+            fd.Dispose();
+            throw new KvmException("mmap of the vCPU", (Errno)(-address));
+        }
+
+        _run = (kvm_run*)address;
+    }
+
+    public KvmFd Fd { get; }
+
+    public uint Id { get; }
+
+    /// <summary>The shared page: what the last exit said, and what the next KVM_RUN shall know.</summary>
+    /// <exception cref="ObjectDisposedException">The vCPU is closed and its pages unmapped.</exception>
+    public ref kvm_run RunPage => ref *Page;
+
+    internal kvm_run* Page => _run != null ? _run : throw new ObjectDisposedException(nameof(Vcpu));
+
+    /// <summary>KVM_RUN: enters the guest until it needs something.</summary>
+    /// <returns>A view of the exit, valid until the next call; <see cref="VcpuExit.Interrupted"/> when a kick ended it.</returns>
+    /// <exception cref="KvmException">EFAULT: the guest touched a slot whose memory is gone. ENOEXEC, EINVAL…: as the kernel says.</exception>
+    public VcpuExit Run()
+    {
+        long result = TryRun();
+        if (result < 0 && result != -(long)Errno.EINTR && result != -(long)Errno.EAGAIN)
+            throw new KvmException(nameof(KVM_RUN), (Errno)(-result));
+        return new VcpuExit(_run, result);
+    }
+
+    /// <summary>KVM_RUN: 0, or a negative errno. A pending kick is consumed when it makes the call end with EINTR.</summary>
+    public long TryRun()
+    {
+        kvm_run* run = Page;
+        Volatile.Write(ref _runner, Fd.Backend.CurrentThread());
+        long result = Fd.TryIoctl(KVM_RUN, 0);
+        Volatile.Write(ref _runner, 0);
+        if (result == -(long)Errno.EINTR) Volatile.Write(ref run->immediate_exit, 0);
+        return result;
+    }
+
+    /// <summary>Makes the KVM_RUN in progress, or else the next one, return interrupted. From any thread.</summary>
+    /// <remarks>
+    /// immediate_exit is set before the thread is looked up: a thread that is about to enter sees the flag, one that has entered gets the signal.
+    /// </remarks>
+    public void Kick()
+    {
+        Volatile.Write(ref Page->immediate_exit, 1);
+        Interlocked.MemoryBarrier();
+        long runner = Volatile.Read(ref _runner);
+        if (runner != 0) Fd.Backend.Interrupt(runner);
+    }
+
+    /// <summary>KVM_INTERRUPT: queues an external interrupt (userspace irqchip).</summary>
+    public void Interrupt(uint vector) => Fd.Set(KVM_INTERRUPT, new kvm_interrupt { irq = vector });
+
+    /// <summary>KVM_NMI.</summary>
+    public void Nmi() => Fd.Ioctl(KVM_NMI, 0);
+
+    /// <summary>KVM_SMI.</summary>
+    public void Smi() => Fd.Ioctl(KVM_SMI, 0);
+
+    /// <summary>KVM_SET_GUEST_DEBUG.</summary>
+    public void SetGuestDebug(in kvm_guest_debug debug) => Fd.Set(KVM_SET_GUEST_DEBUG, debug);
+
+    /// <summary>KVM_TRANSLATE: walks the guest's page tables.</summary>
+    public kvm_translation Translate(ulong linearAddress)
+    {
+        var translation = new kvm_translation { linear_address = linearAddress };
+        Fd.Exchange(KVM_TRANSLATE, ref translation);
+        return translation;
+    }
+
+    /// <summary>KVM_ENABLE_CAP for the vCPU.</summary>
+    public void EnableCap(int capability, params ReadOnlySpan<ulong> args) => Capability.Enable(Fd, capability, args);
+
+    /// <summary>Any other ioctl.</summary>
+    public long Ioctl(uint request, ulong argument = 0) => Fd.Ioctl(request, argument);
+
+    /// <summary>Any other ioctl with a structure that it reads, writes or both.</summary>
+    public long Ioctl<T>(uint request, ref T argument) where T : unmanaged => Fd.Exchange(request, ref argument);
+
+    /// <summary>Unmaps the shared pages and closes the descriptor. The VM lives on while any descriptor of it is open.</summary>
+    public void Dispose()
+    {
+        if (_run == null) return;
+        Fd.Backend.Munmap((ulong)_run, (ulong)_mmapSize);
+        _run = null;
+        Fd.Dispose();
+    }
+}
