@@ -23,6 +23,10 @@ public unsafe struct CpuState
     public ulong LazyResult;
     public ulong LazySrc1;
     public ulong LazySrc2;
+    /// <summary>Engine: RIP at the start of the block in execution, a zero, and an address that no TLB tag matches (operand terms of <see cref="Engine.Op"/>).</summary>
+    internal ulong BlockRip, Zero, Unmatchable;
+    /// <summary>Engine: where a slow read leaves its value.</summary>
+    internal fixed ulong Scratch[2];
 
     /// <summary>Bits of <see cref="ExitRequests"/>, set by any thread, polled at block heads; cleared by the occupant when serviced.</summary>
     public uint ExitRequest;
@@ -95,6 +99,8 @@ public enum ExitRequests : uint
     SingleStep = 0x80,
     /// <summary>Another thread asks this processor to flush its TLB and decoded code (memory withdrawn).</summary>
     Flush = 0x100,
+    /// <summary>Engine: another processor has written to or decoded code this processor must know of.</summary>
+    Code = 0x200,
 }
 
 /// <summary>Bits of <see cref="CpuState.Mode"/>.</summary>
