@@ -1,8 +1,100 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
 namespace Kvm.Emulator;
 
 /// <summary>One emulated processor: registers, MSRs, memory management, VMX and SVM, and the loop that executes instructions.</summary>
-public sealed unsafe partial class Processor
+/// <remarks>
+/// One thread occupies a processor at a time. Only the physical inputs (RaiseInterrupt, RaiseNmi, RaiseInit, RaiseSipi, RequestStop) may be called from others.
+/// </remarks>
+public sealed unsafe partial class Processor : IDisposable
 {
+    internal Processor(Machine machine, int index, CpuModel model, BiosSettings bios)
+    {
+        Machine = machine;
+        Index = index;
+        Model = model;
+        Bios = bios;
+        State = (CpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(CpuState), 64);
+        Unsafe.InitBlock(State, 0, (uint)sizeof(CpuState));
+        msrs = new MsrFile(this);
+        Mmu = new Mmu(this);
+        Reset(init: false);
+    }
+
+    public int Index { get; }
+    public Machine Machine { get; }
+    public CpuModel Model { get; }
+    public BiosSettings Bios { get; }
+
     /// <summary>The state block, at a fixed native address for the processor's life.</summary>
     public CpuState* State { get; private set; }
+    public Mmu Mmu { get; }
+    /// <summary>Non-null exactly while in VMX non-root operation or SVM guest mode.</summary>
+    public NonRootMode? NonRoot { get; internal set; }
+    public IHardwareObserver? Observer { get; set; }
+
+    /// <summary>The fault an instruction handler ended with (ExecStatus.Fault), unless <see cref="PendingMemoryExit"/>.</summary>
+    public Fault PendingFault;
+    /// <summary>The last failed memory access failed in EPT or NPT: NonRoot.TakePendingMemoryExit is to be called instead of delivering a fault.</summary>
+    public bool PendingMemoryExit;
+
+    /// <summary>Whole RFLAGS, lazily kept status flags resolved. Bit 1 is always set.</summary>
+    public ulong Rflags
+    {
+        get
+        {
+            ResolveFlags();
+            return State->Rflags;
+        }
+        set
+        {
+            State->Rflags = value | Flags.Fixed1;
+            State->LazyOp = 0;
+        }
+    }
+
+    /// <summary>Moves lazily kept status flags into State->Rflags (LazyOp becomes 0).</summary>
+    partial void ResolveFlags();
+    /// <summary>Bytes of a page holding decoded code were written by this processor.</summary>
+    partial void CodeWritten(ulong physical, int size);
+    /// <summary>An execute translation for the page is being made: decoded code of it is compared with memory.</summary>
+    partial void VerifyCode(ulong physicalPage);
+    /// <summary>All decoded code may be stale (memory withdrawn).</summary>
+    partial void DropDecodedCode();
+
+    internal void NotifyCodeWritten(ulong physical, int size) => CodeWritten(physical, size);
+    internal void NotifyExecute(ulong physicalPage) => VerifyCode(physicalPage);
+
+    /// <summary>Records a fault for the loop to deliver.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    public ExecStatus Raise(Fault fault)
+    {
+        PendingFault = fault;
+        PendingMemoryExit = false;
+        return ExecStatus.Fault;
+    }
+
+    internal ExecStatus RaiseUd() => Raise(Fault.Ud);
+    internal ExecStatus RaiseGp(uint errorCode = 0) => Raise(Fault.Gp(errorCode));
+
+    // ---- mode predicates ----
+    internal bool ProtectedMode => (State->Cr0 & Cr0.PE) != 0;
+    internal bool Virtual8086 => (State->Rflags & Flags.VM) != 0;
+    internal bool LongMode => (State->Efer & Efer.LMA) != 0;
+    /// <summary>64-bit code segment in IA-32e mode.</summary>
+    internal bool Code64 => (State->Efer & Efer.LMA) != 0 && (State->Segs[(int)Seg.CS].AccessRights & SegmentRights.L) != 0;
+    internal int Iopl => (int)(State->Rflags >> 12) & 3;
+    internal ref SegmentCache Segment(Seg seg) => ref Unsafe.Add(ref Unsafe.As<CpuState.SegmentArray, SegmentCache>(ref State->Segs), (int)seg);
+
+    /// <summary>Asks the run loop to look up at its next block head.</summary>
+    internal void Request(ExitRequests bits) => Interlocked.Or(ref State->ExitRequest, (uint)bits);
+    internal void ClearRequest(ExitRequests bits) => Interlocked.And(ref State->ExitRequest, ~(uint)bits);
+
+    public void Dispose()
+    {
+        Mmu.Dispose();
+        NativeMemory.AlignedFree(State);
+        State = null;
+    }
 }

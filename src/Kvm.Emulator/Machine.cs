@@ -1,0 +1,53 @@
+namespace Kvm.Emulator;
+
+/// <summary>The emulated machine: processors, physical memory, a bus and a clock.</summary>
+/// <remarks>Processors leave the constructor as firmware hands over: reset done, BIOS settings programmed, real mode, ready for EnterKernelMode or Run.</remarks>
+public sealed class Machine : IDisposable
+{
+    private readonly Processor[] processors;
+    private readonly long epochTimestamp;
+
+    public Machine(MachineOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        Bus = options.Bus ?? OpenBus.Instance;
+        Time = options.Time;
+        epochTimestamp = Time.GetTimestamp();
+        Memory = new PhysicalMemory(this);
+        processors = new Processor[options.Processors.Count];
+        for (int i = 0; i < processors.Length; i++)
+            processors[i] = new Processor(this, i, options.Processors[i].Model, options.Processors[i].Bios);
+    }
+
+    public Machine(CpuModel model, int processorCount = 1) : this(MachineOptions.Uniform(model, processorCount)) { }
+
+    public IReadOnlyList<Processor> Processors => processors;
+    public PhysicalMemory Memory { get; }
+    public IMachineBus Bus { get; set; }
+    public TimeProvider Time { get; }
+
+    internal ReadOnlySpan<Processor> ProcessorSpan => processors;
+
+    /// <summary>Cycles of a <paramref name="hz"/> clock since the machine was built.</summary>
+    public ulong Cycles(ulong hz)
+    {
+        ulong ticks = (ulong)(Time.GetTimestamp() - epochTimestamp);
+        ulong frequency = (ulong)Time.TimestampFrequency;
+        return frequency == hz ? ticks : (ulong)((UInt128)ticks * hz / frequency);
+    }
+
+    /// <summary>Asks every processor that executes instructions to drop translations and decoded code at its next boundary.</summary>
+    internal void FlushAll(Processor? except = null)
+    {
+        foreach (Processor cpu in processors)
+            if (cpu is not null && cpu != except)
+                cpu.Request(ExitRequests.Flush);
+    }
+
+    public void Dispose()
+    {
+        foreach (Processor cpu in processors)
+            cpu.Dispose();
+        Memory.Dispose();
+    }
+}

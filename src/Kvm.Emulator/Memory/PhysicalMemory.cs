@@ -1,0 +1,202 @@
+using System.Runtime.InteropServices;
+using Kvm.Emulator.Interop;
+
+namespace Kvm.Emulator;
+
+/// <summary>
+/// The RAM of the machine: which physical addresses exist. A physical address is an address of this process (ARCHITECTURE D1), so memory becomes RAM by
+/// being registered; anything else is the bus's.
+/// </summary>
+/// <remarks>Lookups are lock-free on an immutable sorted array; changes copy it under a lock and bump <see cref="Epoch"/>.</remarks>
+public sealed unsafe class PhysicalMemory : IDisposable
+{
+    /// <summary>Smallest unit of registration.</summary>
+    public const ulong PageSize = 4096;
+
+    private readonly Machine machine;
+    private readonly Lock gate = new();
+    private MemoryRange[] ranges = [];
+    private ulong nextHint = 64UL << 30;
+
+    internal PhysicalMemory(Machine machine) => this.machine = machine;
+
+    /// <summary>Changes whenever RAM is withdrawn: cached host pointers older than this are invalid.</summary>
+    public uint Epoch { get; private set; }
+
+    /// <summary>Bytes of registered RAM.</summary>
+    public ulong Size
+    {
+        get
+        {
+            ulong total = 0;
+            foreach (MemoryRange range in Volatile.Read(ref ranges))
+                total += range.Size;
+            return total;
+        }
+    }
+
+    /// <summary>Whether all of [<paramref name="pa"/>, +<paramref name="size"/>) is RAM.</summary>
+    public bool Contains(ulong pa, ulong size = 1)
+    {
+        while (size != 0)
+        {
+            MemoryRange? range = Find(pa);
+            if (range is null)
+                return false;
+            ulong available = range.End - pa;
+            if (available >= size)
+                return true;
+            pa += available;
+            size -= available;
+        }
+        return true;
+    }
+
+    /// <summary>Host pointer of a physical address, null where there is no RAM. Valid to the end of the 4 KiB page.</summary>
+    public byte* Pointer(ulong pa)
+    {
+        MemoryRange? range = Find(pa);
+        return range is null ? null : range.Host + (pa - range.Start);
+    }
+
+    internal MemoryRange? Find(ulong pa)
+    {
+        MemoryRange[] list = Volatile.Read(ref ranges);
+        int low = 0, high = list.Length - 1;
+        while (low <= high)
+        {
+            int middle = (low + high) >> 1;
+            MemoryRange range = list[middle];
+            if (pa < range.Start)
+                high = middle - 1;
+            else if (pa >= range.End)
+                low = middle + 1;
+            else
+                return range;
+        }
+        return null;
+    }
+
+    /// <summary>Makes process memory RAM. Both arguments are multiples of 4 KiB. The same range may be registered again (counted); a partial overlap is an error of the caller.</summary>
+    public void Register(void* start, ulong size) => Insert((ulong)start, size, (byte*)start, owned: false);
+
+    /// <inheritdoc cref="Register(void*, ulong)"/>
+    public void Register(ulong start, ulong size) => Insert(start, size, (byte*)start, owned: false);
+
+    /// <summary>Makes RAM appear at a physical address of choice (a bare-metal machine's low memory), backed by <paramref name="host"/>.</summary>
+    public void Map(ulong physical, ulong size, byte* host) => Insert(physical, size, host, owned: false);
+
+    /// <summary>Withdraws RAM: every processor drops translations of it before it executes its next block.</summary>
+    public void Unregister(ulong start, ulong size)
+    {
+        lock (gate)
+        {
+            int index = Array.FindIndex(ranges, r => r.Start == start && r.Size == size);
+            if (index < 0)
+                throw new ArgumentException($"no RAM range at 0x{start:x} of 0x{size:x} bytes", nameof(start));
+            if (--ranges[index].References > 0)
+                return;
+            Volatile.Write(ref ranges, [.. ranges[..index], .. ranges[(index + 1)..]]);
+            Epoch++;
+        }
+        machine.FlushAll();
+    }
+
+    /// <summary>
+    /// Allocates zeroed RAM for bare-metal use, at process addresses between 64 GiB and 2^39 where the host allows it, so that processors with 39 physical
+    /// address bits reach it. Freed with the machine or by <see cref="Free"/>.
+    /// </summary>
+    public ulong Allocate(ulong size) => AllocateAt(0, size);
+
+    /// <summary>Like <see cref="Allocate"/>, below 4 GiB: reachable without paging. Zero when the process has no room there.</summary>
+    public ulong AllocateLow(ulong size)
+    {
+        for (ulong hint = 0x1000_0000; hint + size <= 0xf000_0000; hint += 0x0100_0000)
+        {
+            ulong start = TryMap(hint, size);
+            if (start != 0)
+                return Adopt(start, size);
+        }
+        return 0;
+    }
+
+    /// <summary>Returns memory of <see cref="Allocate"/>.</summary>
+    public void Free(ulong start, ulong size)
+    {
+        size = RoundUp(size);
+        Unregister(start, size);
+        LibC.munmap((void*)start, (nuint)size);
+    }
+
+    internal bool IsCodePage(ulong pa) => Find(pa)?.IsCodePage(pa) ?? false;
+
+    public void Dispose()
+    {
+        foreach (MemoryRange range in ranges)
+            if (range.Owned)
+                LibC.munmap(range.Host, (nuint)range.Size);
+        ranges = [];
+    }
+
+    private static ulong RoundUp(ulong size) => (size + PageSize - 1) & ~(PageSize - 1);
+
+    private ulong AllocateAt(ulong start, ulong size)
+    {
+        size = RoundUp(size);
+        lock (gate)
+        {
+            while (start == 0 && nextHint + size < 1UL << 39)
+            {
+                start = TryMap(nextHint, size);
+                nextHint += (size + 0x1fffff) & ~0x1fffffUL;
+            }
+        }
+        if (start == 0)
+        {
+            void* anywhere = LibC.mmap(null, (nuint)size, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, -1, 0);
+            if (anywhere == LibC.MAP_FAILED)
+                throw new InsufficientMemoryException($"mmap of 0x{size:x} bytes failed with errno {Marshal.GetLastPInvokeError()}");
+            start = (ulong)anywhere;
+        }
+        return Adopt(start, size);
+    }
+
+    private ulong Adopt(ulong start, ulong size)
+    {
+        Insert(start, RoundUp(size), (byte*)start, owned: true);
+        return start;
+    }
+
+    private static ulong TryMap(ulong hint, ulong size)
+    {
+        size = RoundUp(size);
+        void* result = LibC.mmap((void*)hint, (nuint)size, LibC.PROT_READ | LibC.PROT_WRITE,
+            LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE | LibC.MAP_FIXED_NOREPLACE, -1, 0);
+        if (result == LibC.MAP_FAILED)
+            return 0;
+        if ((ulong)result == hint)
+            return hint;
+        LibC.munmap(result, (nuint)size);
+        return 0;
+    }
+
+    private void Insert(ulong start, ulong size, byte* host, bool owned)
+    {
+        if (((start | size | (ulong)host) & (PageSize - 1)) != 0 || size == 0)
+            throw new ArgumentException($"RAM range 0x{start:x}+0x{size:x} is not whole pages", nameof(start));
+        lock (gate)
+        {
+            int index = 0;
+            while (index < ranges.Length && ranges[index].Start < start)
+                index++;
+            if (index < ranges.Length && ranges[index].Start == start && ranges[index].Size == size && ranges[index].Host == host)
+            {
+                ranges[index].References++;
+                return;
+            }
+            if ((index > 0 && ranges[index - 1].End > start) || (index < ranges.Length && ranges[index].Start < start + size))
+                throw new ArgumentException($"RAM range 0x{start:x}+0x{size:x} overlaps another", nameof(start));
+            Volatile.Write(ref ranges, [.. ranges[..index], new MemoryRange(start, size, host, owned), .. ranges[index..]]);
+        }
+    }
+}

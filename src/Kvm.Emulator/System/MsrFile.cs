@@ -1,0 +1,6 @@
+namespace Kvm.Emulator;
+
+internal sealed class MsrFile(Processor cpu)
+{
+    internal readonly Processor Cpu = cpu;
+}
