@@ -1,0 +1,29 @@
+using Kvm.Abi;
+
+namespace Kvm.Client.Tests;
+
+/// <summary>The kernels that every test of this project runs against.</summary>
+public static class Kernels
+{
+    public static TheoryData<string> All => ["native"];
+
+    /// <summary>Opens the device of that kernel; skips the test where the host has no usable /dev/kvm.</summary>
+    public static KvmSystem Open(string kernel)
+    {
+        try
+        {
+            return KvmSystem.Open(Backend(kernel));
+        }
+        catch (KvmException e) when (kernel == "native" && e.Errno is Errno.ENOENT or Errno.ENODEV or Errno.EACCES or Errno.EPERM or Errno.ENXIO)
+        {
+            Skip.If(true, $"no usable /dev/kvm on this host: {e.Message}");
+            throw;
+        }
+    }
+
+    private static IKvmBackend Backend(string kernel) => kernel switch
+    {
+        "native" => KvmBackend.Native,
+        _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
+    };
+}
