@@ -39,33 +39,6 @@ public sealed unsafe partial class Processor : IDisposable
     /// <summary>The last failed memory access failed in EPT or NPT: NonRoot.TakePendingMemoryExit is to be called instead of delivering a fault.</summary>
     public bool PendingMemoryExit;
 
-    /// <summary>Whole RFLAGS, lazily kept status flags resolved. Bit 1 is always set.</summary>
-    public ulong Rflags
-    {
-        get
-        {
-            ResolveFlags();
-            return State->Rflags;
-        }
-        set
-        {
-            State->Rflags = value | Flags.Fixed1;
-            State->LazyOp = 0;
-        }
-    }
-
-    /// <summary>Moves lazily kept status flags into State->Rflags (LazyOp becomes 0).</summary>
-    partial void ResolveFlags();
-    /// <summary>Bytes of a page holding decoded code were written by this processor.</summary>
-    partial void CodeWritten(ulong physical, int size);
-    /// <summary>An execute translation for the page is being made: decoded code of it is compared with memory.</summary>
-    partial void VerifyCode(ulong physicalPage);
-    /// <summary>All decoded code may be stale (memory withdrawn).</summary>
-    partial void DropDecodedCode();
-
-    internal void NotifyCodeWritten(ulong physical, int size) => CodeWritten(physical, size);
-    internal void NotifyExecute(ulong physicalPage) => VerifyCode(physicalPage);
-
     /// <summary>Records a fault for the loop to deliver.</summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
     public ExecStatus Raise(Fault fault)

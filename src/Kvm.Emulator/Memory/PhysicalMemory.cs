@@ -128,8 +128,6 @@ public sealed unsafe class PhysicalMemory : IDisposable
         LibC.munmap((void*)start, (nuint)size);
     }
 
-    internal bool IsCodePage(ulong pa) => Find(pa)?.IsCodePage(pa) ?? false;
-
     public void Dispose()
     {
         foreach (MemoryRange range in ranges)

@@ -12,8 +12,8 @@ public sealed unsafe partial class Mmu : IDisposable
     public bool CheckedLinear(Seg segment, ulong offset, int size, AccessKind kind, out ulong linear) => throw new NotSupportedException();
     /// <summary>Host pointer of the page holding <paramref name="linearIp"/> (page start) for execution, and its physical address; null: fault pending.</summary>
     public byte* FetchPage(ulong linearIp, out ulong physicalPage) => throw new NotSupportedException();
-    /// <summary>The engine has dropped all decoded code of the page: write tags are allowed again.</summary>
-    public void ForgetCode(ulong physicalPage) => throw new NotSupportedException();
+    /// <summary>Code of the physical page has been decoded: removes its write tags from every table of this processor.</summary>
+    public void RevokeWrites(ulong physicalPage) => throw new NotSupportedException();
     /// <summary>Loads the PDPTE registers from PAE page-directory-pointer table at <paramref name="cr3"/>; false: reserved bits set (or memory exit pending).</summary>
     public bool LoadPdptes(ulong cr3) => throw new NotSupportedException();
     public void FlushAll() { }

@@ -32,8 +32,11 @@ public sealed unsafe partial class Processor
     public void Reset(bool init) { }
     public void EnterKernelMode(in KernelContext context) => throw new NotSupportedException();
 
-    /// <summary>Called by the run loop at a block head with ExitRequest != 0. Anything but None: leave the loop with that reason.</summary>
-    internal StopReason ServiceEvents() => throw new NotSupportedException();
+    /// <summary>
+    /// Called by the run loop at a block head with ExitRequest != 0 or Activity != Active: takes pending events in priority order.
+    /// True: leave the loop with <paramref name="reason"/>. False: go on at State->Rip, which may have changed.
+    /// </summary>
+    internal bool ServiceEvents(out StopReason reason) => throw new NotSupportedException();
     /// <summary>Delivers <see cref="PendingFault"/> (or takes the pending memory exit) after ExecStatus.Fault; afterwards the loop starts over at a block head.</summary>
     internal void DeliverPending() => throw new NotSupportedException();
     /// <summary>
