@@ -13,5 +13,13 @@ public sealed record SvmCapabilities
         | SvmFeatures.TscRateMsr | SvmFeatures.VmcbClean | SvmFeatures.FlushByAsid | SvmFeatures.DecodeAssists | SvmFeatures.PauseFilter
         | SvmFeatures.PauseFilterThreshold | SvmFeatures.VirtualVmloadVmsave | SvmFeatures.VirtualGif;
 
+    /// <summary>What a processor model announces; nothing when it has no SVM.</summary>
+    public static SvmCapabilities Of(CpuModel model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        CpuidLeaf leaf = model.MaxExtendedLeaf >= 0x8000000a && model.HasSvm ? model.Leaf(0x8000000a) : default;
+        return new SvmCapabilities { Revision = (byte)leaf.Eax, Asids = leaf.Ebx, Features = (SvmFeatures)leaf.Edx };
+    }
+
     public bool Has(SvmFeatures feature) => (Features & feature) == feature;
 }

@@ -42,7 +42,7 @@ internal sealed unsafe partial class SvmUnit
                     return false;
                 if ((VmCr & VmCrLock) != 0)
                     value = (value & ~(VmCrLock | VmCrSvmDis)) | (VmCr & (VmCrLock | VmCrSvmDis));
-                if ((value & VmCrSvmDis) != 0 && (cpu.State->Efer & EferSvme) != 0)
+                if ((value & VmCrSvmDis) != 0 && (cpu.State->Efer & Efer.SVME) != 0)
                     return false;
                 VmCr = value;
                 return true;

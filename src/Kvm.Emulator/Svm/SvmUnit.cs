@@ -1,31 +1,188 @@
+using System.Runtime.InteropServices;
+
 namespace Kvm.Emulator.Svm;
 
 /// <summary>The SVM state of one processor and what its SVM instructions do.</summary>
-internal sealed unsafe partial class SvmUnit
+/// <remarks>APM vol 3, "VMRUN", "VMLOAD", "VMSAVE", "STGI", "CLGI", "INVLPGA", "SKINIT".</remarks>
+internal sealed unsafe partial class SvmUnit : IDisposable
 {
-    internal SvmUnit(Processor cpu) => this.cpu = cpu;
-
-    internal const ulong EferSvme = 1UL << 12;
+    internal SvmUnit(Processor cpu)
+    {
+        this.cpu = cpu;
+        state = cpu.State;
+        guest = new SvmGuest(cpu, this);
+        Capabilities = SvmCapabilities.Of(cpu.Model);
+        PhysicalLimit = 1UL << cpu.Model.PhysicalAddressBits;
+        ComputeReserved(cpu.Model);
+        chipSave = (Vmcb*)NativeMemory.AlignedAlloc(Vmcb.PageSize, Vmcb.PageSize);
+        NativeMemory.Clear(chipSave, Vmcb.PageSize);
+    }
 
     private readonly Processor cpu;
+    private readonly CpuState* state;
+    private readonly SvmGuest guest;
+    /// <summary>Takes the host state when VM_HSAVE_PA does not point at RAM.</summary>
+    private readonly Vmcb* chipSave;
 
     /// <summary>What the processor model announces.</summary>
-    internal SvmCapabilities Capabilities { get; set; } = new();
+    internal SvmCapabilities Capabilities { get; set; }
 
-    /// <summary>MAXPHYADDR of the processor model.</summary>
-    internal int PhysicalAddressBits { get; set; } = 48;
-
-    internal ulong PhysicalLimit => 1UL << PhysicalAddressBits;
-
-    internal bool Has(SvmFeatures feature) => Capabilities.Has(feature);
+    /// <summary>First address that the processor can't form.</summary>
+    internal ulong PhysicalLimit { get; }
 
     /// <summary>Global interrupt flag.</summary>
     internal bool Gif { get; private set; } = true;
 
-    internal InstructionResult Vmrun(ulong pa) => pa == (ulong)cpu.State ? InstructionResult.FailInvalid : InstructionResult.Success;
-    internal InstructionResult Vmload(ulong pa) => pa == 0 ? InstructionResult.FailInvalid : InstructionResult.Success;
-    internal InstructionResult Vmsave(ulong pa) => pa == 0 ? InstructionResult.FailInvalid : InstructionResult.Success;
-    internal InstructionResult SetGif(bool value) { Gif = value; return InstructionResult.Success; }
-    internal InstructionResult Invlpga(ulong linear, uint asid) => linear == asid ? InstructionResult.FailInvalid : InstructionResult.Success;
-    internal InstructionResult Skinit(uint slb) => slb == 1 ? InstructionResult.Faulted(Fault.Gp()) : InstructionResult.Faulted(Fault.Ud);
+    internal bool Has(SvmFeatures feature) => (Capabilities.Features & feature) != 0;
+
+    /// <summary>Host pointer of a physical address, null where there is no RAM.</summary>
+    internal byte* Physical(ulong pa) => cpu.Machine.Memory.Pointer(pa);
+
+    private bool SvmeClear => (state->Efer & Efer.SVME) == 0;
+
+    /// <summary>#UD without EFER.SVME, in real and virtual-8086 mode; then #GP(0) above CPL 0.</summary>
+    private InstructionResult CheckPrivilege(bool enabled)
+    {
+        if (!enabled || (state->Cr0 & Cr0.PE) == 0 || (state->Rflags & Flags.VM) != 0)
+            return InstructionResult.Faulted(Fault.Ud);
+        return state->Cpl != 0 ? InstructionResult.Faulted(Fault.Gp()) : InstructionResult.Success;
+    }
+
+    /// <summary>The checks before the intercept: what every SVM instruction but VMMCALL starts with.</summary>
+    internal InstructionResult CheckPrivilege() => CheckPrivilege(!SvmeClear);
+
+    /// <summary>STGI and SKINIT also exist without EFER.SVME where the processor has SVM lock (they are how a secure loader starts).</summary>
+    internal InstructionResult CheckPrivilegeStgi() => CheckPrivilege(!SvmeClear || Has(SvmFeatures.SvmLock));
+
+    /// <summary>rAX of VMRUN, VMLOAD and VMSAVE: a page of RAM the processor can address.</summary>
+    private bool IsVmcbAddress(ulong pa) => (pa & 0xfff) == 0 && pa < PhysicalLimit && Physical(pa) != null;
+
+    /// <summary>VMRUN executed by C# kernel code: runs the guest until #VMEXIT.</summary>
+    internal InstructionResult Vmrun(ulong pa)
+    {
+        if (!Begin("VMRUN", CheckPrivilege(), out InstructionResult result))
+            return Report("VMRUN", pa, 0, result);
+        if (!IsVmcbAddress(pa))
+            return Report("VMRUN", pa, 0, InstructionResult.Faulted(Fault.Gp()));
+        Report("VMRUN", pa, 0, InstructionResult.Success);
+        cpu.GuestEnteredFromKernel = true;
+        Enter(pa, state->Rip);
+        while (cpu.NonRoot != null)
+            Run();
+        cpu.GuestEnteredFromKernel = false;
+        return InstructionResult.Success;
+    }
+
+    /// <summary>VMRUN of the instruction stream, after <see cref="CheckPrivilege()"/> and the intercept. The next instruction of the host is at <paramref name="hostRip"/>.</summary>
+    internal InstructionResult VmrunFromStream(ulong pa, ulong hostRip)
+    {
+        if (!Begin("VMRUN", InstructionResult.Success, out InstructionResult result))
+            return Report("VMRUN", pa, 0, result);
+        if (!IsVmcbAddress(pa))
+            return Report("VMRUN", pa, 0, InstructionResult.Faulted(Fault.Gp()));
+        Report("VMRUN", pa, 0, InstructionResult.Success);
+        Enter(pa, hostRip);
+        return InstructionResult.Success;
+    }
+
+    /// <summary>
+    /// One turn of the engine for C# code that waits for #VMEXIT. A guest that halted, shut down or was stopped without an intercept sits there until
+    /// a physical event reaches this processor.
+    /// </summary>
+    private void Run()
+    {
+        if (cpu.Run() != StopReason.HostReached && cpu.NonRoot != null)
+            Thread.Yield();
+    }
+
+    internal InstructionResult Vmload(ulong pa)
+    {
+        if (!Begin("VMLOAD", CheckPrivilege(), out InstructionResult result))
+            return Report("VMLOAD", pa, 0, result);
+        return Report("VMLOAD", pa, 0, VmloadUnchecked(pa));
+    }
+
+    internal InstructionResult Vmsave(ulong pa)
+    {
+        if (!Begin("VMSAVE", CheckPrivilege(), out InstructionResult result))
+            return Report("VMSAVE", pa, 0, result);
+        return Report("VMSAVE", pa, 0, VmsaveUnchecked(pa));
+    }
+
+    internal InstructionResult VmloadUnchecked(ulong pa)
+    {
+        if (!IsVmcbAddress(pa))
+            return InstructionResult.Faulted(Fault.Gp());
+        LoadSystemState((Vmcb*)Physical(pa));
+        return InstructionResult.Success;
+    }
+
+    internal InstructionResult VmsaveUnchecked(ulong pa)
+    {
+        if (!IsVmcbAddress(pa))
+            return InstructionResult.Faulted(Fault.Gp());
+        SaveSystemState((Vmcb*)Physical(pa));
+        return InstructionResult.Success;
+    }
+
+    /// <summary>STGI (true) and CLGI (false).</summary>
+    internal InstructionResult SetGif(bool value)
+    {
+        string mnemonic = value ? "STGI" : "CLGI";
+        if (!Begin(mnemonic, value ? CheckPrivilegeStgi() : CheckPrivilege(), out InstructionResult result))
+            return Report(mnemonic, 0, 0, result);
+        SetGifUnchecked(value);
+        return Report(mnemonic, 0, 0, InstructionResult.Success);
+    }
+
+    internal void SetGifUnchecked(bool value)
+    {
+        Gif = value;
+        if (value)
+            cpu.Request(ExitRequests.Reevaluate);
+    }
+
+    internal InstructionResult Invlpga(ulong linear, uint asid)
+    {
+        if (!Begin("INVLPGA", CheckPrivilege(), out InstructionResult result))
+            return Report("INVLPGA", linear, asid, result);
+        cpu.Mmu.FlushLinear((ushort)asid, linear);
+        return Report("INVLPGA", linear, asid, InstructionResult.Success);
+    }
+
+    internal InstructionResult Skinit(uint slb) => Report("SKINIT", slb, 0, InstructionResult.Faulted(Fault.Ud));
+
+    /// <summary>False when the instruction ends here: by an armed failure or the fault in <paramref name="check"/>.</summary>
+    private bool Begin(string mnemonic, InstructionResult check, out InstructionResult result)
+    {
+        result = check;
+        return check.Ok && !cpu.TakeInstructionFault(mnemonic, out result);
+    }
+
+    internal InstructionResult Report(string mnemonic, ulong operand, ulong value, InstructionResult result)
+    {
+        cpu.Observer?.Virtualization(cpu, mnemonic, operand, value, result);
+        return result;
+    }
+
+    /// <summary>INIT and power-up: GIF = 1; the SVM MSRs keep their values over INIT.</summary>
+    internal void Reset(bool init)
+    {
+        Gif = true;
+        if (init)
+            return;
+        VmCr = cpu.Bios.VmCr;
+        HsavePa = 0;
+        TscRatio = DefaultTscRatio;
+        svmKey = 0;
+        shadowPa = ulong.MaxValue;
+    }
+
+    public void Dispose()
+    {
+        NativeMemory.AlignedFree(chipSave);
+        if (shadow != null)
+            NativeMemory.AlignedFree(shadow);
+        shadow = null;
+    }
 }
