@@ -33,7 +33,10 @@ public sealed unsafe partial class Vcpu : IDisposable
     /// <exception cref="ObjectDisposedException">The vCPU is closed and its pages unmapped.</exception>
     public ref kvm_run RunPage => ref *Page;
 
-    internal kvm_run* Page => _run != null ? _run : throw new ObjectDisposedException(nameof(Vcpu));
+    /// <summary>What the shared page says of the last exit, for callers of <see cref="TryRun"/>.</summary>
+    public VcpuExit LastExit => new(Page, 0);
+
+    private kvm_run* Page => _run != null ? _run : throw new ObjectDisposedException(nameof(Vcpu));
 
     /// <summary>KVM_RUN: enters the guest until it needs something.</summary>
     /// <returns>A view of the exit, valid until the next call; <see cref="VcpuExit.Interrupted"/> when a kick ended it.</returns>

@@ -1,0 +1,48 @@
+using System.Runtime.InteropServices;
+using Kvm.Client;
+
+namespace Kvm.Vmm.Boot;
+
+/// <summary>A PC's RAM: one slot from address 0, and what lies beyond 3 GiB moved above 4 GiB, past the hole for devices.</summary>
+public sealed class GuestRam : IDisposable
+{
+    public const ulong HoleStart = 0xc000_0000;
+    public const ulong HoleEnd = 0x1_0000_0000;
+
+    private readonly GuestMemory _low;
+    private readonly GuestMemory? _high;
+
+    /// <param name="vm">The VM that gets slots 0 and, if need be, 1.</param>
+    /// <param name="size">Bytes; whole pages.</param>
+    public GuestRam(Vm vm, ulong size)
+    {
+        Size = size;
+        _low = vm.MapMemory(0, 0, Math.Min(size, HoleStart));
+        if (size > HoleStart) _high = vm.MapMemory(1, HoleEnd, size - HoleStart);
+    }
+
+    public ulong Size { get; }
+
+    /// <summary>Bytes of RAM from address 0 upward.</summary>
+    public ulong LowSize => _low.Size;
+
+    /// <summary>Bytes of RAM from 4 GiB upward.</summary>
+    public ulong HighSize => _high?.Size ?? 0;
+
+    /// <summary>The RAM at a guest-physical address.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not all of it is RAM.</exception>
+    public Span<byte> At(ulong address, int length) =>
+        _high is not null && address >= HoleEnd ? _high.At(address, length) : _low.At(address, length);
+
+    public void Write(ulong address, ReadOnlySpan<byte> data) => data.CopyTo(At(address, data.Length));
+
+    public void Write<T>(ulong address, T value) where T : unmanaged => MemoryMarshal.Write(At(address, System.Runtime.CompilerServices.Unsafe.SizeOf<T>()), value);
+
+    public T Read<T>(ulong address) where T : unmanaged => MemoryMarshal.Read<T>(At(address, System.Runtime.CompilerServices.Unsafe.SizeOf<T>()));
+
+    public void Dispose()
+    {
+        _high?.Dispose();
+        _low.Dispose();
+    }
+}

@@ -1,0 +1,49 @@
+namespace Kvm.Vmm.Bus;
+
+/// <summary>The 64 Ki I/O ports: who answers at which.</summary>
+/// <remarks>Devices are registered before the guest runs; accesses then need no lock.</remarks>
+public sealed class PortBus
+{
+    private readonly byte[] _owner = new byte[0x10000];
+    private readonly List<IPortDevice?> _devices = [null];
+
+    /// <summary>An access that nobody answered: port, size, is a write. For diagnostics.</summary>
+    public Action<ushort, int, bool>? Unclaimed { get; set; }
+
+    /// <summary>Gives <paramref name="count"/> ports from <paramref name="first"/> to a device.</summary>
+    /// <exception cref="InvalidOperationException">Another device has one of the ports.</exception>
+    public void Add(ushort first, int count, IPortDevice device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentOutOfRangeException.ThrowIfLessThan(count, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(first + count, 0x10000);
+        Span<byte> range = _owner.AsSpan(first, count);
+        int taken = range.IndexOfAnyExcept((byte)0);
+        if (taken >= 0) throw new InvalidOperationException($"port 0x{first + taken:x} already belongs to {_devices[range[taken]]!.GetType().Name}");
+
+        int index = _devices.IndexOf(device);
+        if (index < 0)
+        {
+            if (_devices.Count > byte.MaxValue) throw new InvalidOperationException("more than 255 port devices");
+            index = _devices.Count;
+            _devices.Add(device);
+        }
+
+        range.Fill((byte)index);
+    }
+
+    /// <summary>IN of <paramref name="data"/>'s size. Nobody there: all ones.</summary>
+    public void Read(ushort port, Span<byte> data)
+    {
+        data.Fill(0xff);
+        if (_devices[_owner[port]] is { } device) device.Read(port, data);
+        else Unclaimed?.Invoke(port, data.Length, false);
+    }
+
+    /// <summary>OUT. Nobody there: lost.</summary>
+    public void Write(ushort port, ReadOnlySpan<byte> data)
+    {
+        if (_devices[_owner[port]] is { } device) device.Write(port, data);
+        else Unclaimed?.Invoke(port, data.Length, true);
+    }
+}

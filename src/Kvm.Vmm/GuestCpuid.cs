@@ -1,0 +1,43 @@
+using Kvm.Abi;
+using Kvm.Client;
+using static Kvm.Abi.Uapi;
+
+namespace Kvm.Vmm;
+
+/// <summary>The CPUID that a guest sees: everything KVM supports, told apart for this vCPU.</summary>
+public static class GuestCpuid
+{
+    private const uint ApicBit = 1 << 9;           // leaf 1 EDX
+    private const uint X2ApicBit = 1 << 21;        // leaf 1 ECX
+    private const uint TscDeadlineBit = 1 << 24;   // leaf 1 ECX
+    private const uint HypervisorBit = 1u << 31;   // leaf 1 ECX
+
+    public static void Apply(KvmSystem kvm, Vcpu vcpu, bool irqchip)
+    {
+        kvm_cpuid_entry2[] entries = kvm.GetSupportedCpuid();
+        foreach (ref kvm_cpuid_entry2 entry in entries.AsSpan()) Adjust(ref entry, kvm, vcpu.Id, irqchip);
+        vcpu.SetCpuid(entries);
+    }
+
+    private static void Adjust(ref kvm_cpuid_entry2 entry, KvmSystem kvm, uint apicId, bool irqchip)
+    {
+        switch (entry.function)
+        {
+            case 1:
+                entry.ebx = (entry.ebx & 0x0000ffff) | (1u << 16) | (apicId << 24);
+                entry.ecx |= HypervisorBit;
+                if (irqchip && kvm.CheckExtension(KVM_CAP_TSC_DEADLINE_TIMER) != 0) entry.ecx |= TscDeadlineBit;
+                if (!irqchip)
+                {
+                    // No local APIC anywhere: the guest must not look for one.
+                    entry.edx &= ~ApicBit;
+                    entry.ecx &= ~(X2ApicBit | TscDeadlineBit);
+                }
+
+                break;
+            case 0xb or 0x1f:
+                entry.edx = apicId;
+                break;
+        }
+    }
+}

@@ -1,0 +1,110 @@
+using Kvm.Abi;
+using Kvm.Client;
+using Kvm.Vmm.Boot;
+using Kvm.Vmm.Bus;
+using Kvm.Vmm.Devices;
+using static Kvm.Abi.Uapi;
+
+namespace Kvm.Vmm;
+
+/// <summary>A small PC with one processor: RAM, COM1, clock, keyboard controller, reset ports, debug ports, an empty PCI bus.</summary>
+public sealed class Pc : IDisposable
+{
+    /// <summary>Where Intel hosts without unrestricted guest may put four pages of their own: below the BIOS at the top of 4 GiB.</summary>
+    private const ulong KvmPages = 0xfffb_c000;
+
+    private readonly Serial16550 _serial;
+
+    /// <exception cref="KvmException">The VM could not be made.</exception>
+    public Pc(KvmSystem kvm, PcOptions options)
+    {
+        Stop = new StopSignal();
+        Vm = kvm.CreateVm();
+        try
+        {
+            Vm.SetIdentityMapAddr(KvmPages);
+            Vm.SetTssAddr(KvmPages + 0x1000);
+            HasIrqchip = options.Irqchip ?? (Vm.CheckExtension(KVM_CAP_IRQCHIP) > 0 && Vm.CheckExtension(KVM_CAP_PIT2) > 0);
+            if (HasIrqchip)
+            {
+                Vm.CreateIrqchip();
+                Vm.CreatePit2();
+            }
+
+            Ram = new GuestRam(Vm, options.Memory);
+            Vcpu = Vm.CreateVcpu(0);
+            GuestCpuid.Apply(kvm, Vcpu, HasIrqchip);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+
+        _serial = new Serial16550(Serial16550.Com1, options.Output, options.Input, HasIrqchip ? level => Vm.IrqLine(Serial16550.Com1Gsi, level) : null);
+        AddDevices(options);
+        Loop = new VcpuLoop(Vcpu, Ports, Mmio, Stop);
+    }
+
+    public Vm Vm { get; }
+
+    public Vcpu Vcpu { get; }
+
+    public GuestRam Ram { get; }
+
+    public PortBus Ports { get; } = new();
+
+    public MmioBus Mmio { get; } = new();
+
+    public StopSignal Stop { get; }
+
+    public VcpuLoop Loop { get; }
+
+    /// <summary>Interrupt controllers and timer are the kernel's.</summary>
+    public bool HasIrqchip { get; }
+
+    /// <summary>Loads a Linux kernel. See <see cref="LinuxLoader"/>.</summary>
+    public void LoadLinux(BzImage image, LinuxEntry entry, string commandLine, ReadOnlyMemory<byte> initrd = default) =>
+        LinuxLoader.Load(Ram, Vcpu, image, entry, commandLine, initrd);
+
+    /// <summary>Runs the guest on the calling thread until it ends, or is interrupted when the time is up.</summary>
+    public GuestStop Run(TimeSpan? timeout = null)
+    {
+        using Timer? timer = timeout is { } limit
+            ? new Timer(_ => Stop.Request(StopReason.Interrupted, 0, $"stopped after {limit.TotalSeconds:0.###} s"), null, limit, Timeout.InfiniteTimeSpan)
+            : null;
+        return Loop.Run();
+    }
+
+    /// <summary>Tells COM1 that its input pipe has new bytes.</summary>
+    public void PollInput() => _serial.Poll();
+
+    public void Dispose()
+    {
+        Vcpu?.Dispose();
+        Ram?.Dispose();
+        Vm.Dispose();
+    }
+
+    private void AddDevices(PcOptions options)
+    {
+        Ports.Add(Serial16550.Com1, Serial16550.Ports, _serial);
+        Ports.Add(DebugExit.Port, DebugExit.Ports, new DebugExit(Stop));
+        if (options.Output is not null) Ports.Add(DebugConsole.Port, 1, new DebugConsole(options.Output));
+        Ports.Add(CmosRtc.Port, CmosRtc.Ports, new CmosRtc(options.Time, Ram.LowSize));
+
+        var keyboard = new I8042(Stop);
+        Ports.Add(I8042.DataPort, 1, keyboard);
+        Ports.Add(I8042.CommandPort, 1, keyboard);
+
+        // 0xcf8 and 0xcf9 overlap: a dword at 0xcf8 is PCI's, a byte at 0xcf9 is the reset register's. Accesses are looked up by their first port.
+        var pci = new PciConfig();
+        Ports.Add(PciConfig.Address, 1, pci);
+        Ports.Add(PciConfig.Data, 4, pci);
+
+        var control = new SystemControl(Stop, options.Time);
+        Ports.Add(SystemControl.PortA, 1, control);
+        if (!HasIrqchip) Ports.Add(SystemControl.PortB, 1, control); // the in-kernel PIT answers it
+        Ports.Add(SystemControl.ResetControl, 1, control);
+    }
+}

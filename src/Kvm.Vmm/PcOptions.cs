@@ -1,0 +1,22 @@
+using System.IO.Pipelines;
+
+namespace Kvm.Vmm;
+
+/// <summary>What a <see cref="Pc"/> is made of.</summary>
+public sealed record PcOptions
+{
+    /// <summary>Bytes of RAM; whole pages, at least 1 MiB.</summary>
+    public ulong Memory { get; init; } = 128UL << 20;
+
+    /// <summary>What the guest sends through COM1 and the debug console.</summary>
+    public PipeWriter? Output { get; init; }
+
+    /// <summary>What the guest receives through COM1.</summary>
+    public PipeReader? Input { get; init; }
+
+    /// <summary>The clock's time.</summary>
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Interrupt controllers and timer in the kernel: true, false, or null for where KVM_CAP_IRQCHIP says that there are some.</summary>
+    public bool? Irqchip { get; init; }
+}

@@ -1,0 +1,19 @@
+namespace Kvm.Vmm;
+
+/// <summary>Where devices and users ask for the guest to stop. The first request counts.</summary>
+public sealed class StopSignal
+{
+    private GuestStop? _stop;
+
+    /// <summary>Called once, with the first request: wakes vCPUs that are in the guest.</summary>
+    public event Action? Requested;
+
+    public GuestStop? Stop => Volatile.Read(ref _stop);
+
+    public void Request(GuestStop stop)
+    {
+        if (Interlocked.CompareExchange(ref _stop, stop, null) is null) Requested?.Invoke();
+    }
+
+    public void Request(StopReason reason, long code, string text) => Request(new GuestStop(reason, code, text));
+}

@@ -1,0 +1,132 @@
+using Kvm.Abi;
+using Kvm.Client;
+using Kvm.Vmm.Bus;
+using static Kvm.Abi.Uapi;
+
+namespace Kvm.Vmm;
+
+/// <summary>Runs one vCPU and serves its exits from the buses, until something ends the guest. Allocates nothing per exit.</summary>
+public sealed class VcpuLoop
+{
+    private readonly Vcpu _vcpu;
+    private readonly PortBus _ports;
+    private readonly MmioBus _mmio;
+    private readonly StopSignal _stop;
+
+    public VcpuLoop(Vcpu vcpu, PortBus ports, MmioBus mmio, StopSignal stop)
+    {
+        _vcpu = vcpu;
+        _ports = ports;
+        _mmio = mmio;
+        _stop = stop;
+        stop.Requested += vcpu.Kick;
+    }
+
+    /// <summary>Exits served so far, those that ended the run included.</summary>
+    public long Exits { get; private set; }
+
+    /// <summary>Sees every exit before it is served.</summary>
+    public ExitObserver? Observer { get; set; }
+
+    /// <summary>Says what to do when the guest halts and the VMM has its interrupt controller: true to run on. Null: the guest is at its end.</summary>
+    public Func<Vcpu, bool>? Halted { get; set; }
+
+    /// <summary>Runs until the guest ends. The calling thread becomes the vCPU.</summary>
+    public GuestStop Run()
+    {
+        while (_stop.Stop is null)
+        {
+            long result = _vcpu.TryRun();
+            Exits++;
+            if (result is -(long)Errno.EINTR or -(long)Errno.EAGAIN) continue; // kicked: the loop's condition says why
+            if (result < 0) _stop.Request(RunFailed(result));
+            else Serve(_vcpu.LastExit);
+        }
+
+        return _stop.Stop;
+    }
+
+    private void Serve(VcpuExit exit)
+    {
+        Observer?.Invoke(exit);
+        switch (exit.Reason)
+        {
+            case KVM_EXIT_IO:
+                ServeIo(exit.Io);
+                break;
+            case KVM_EXIT_MMIO:
+                MmioExit mmio = exit.Mmio;
+                if (mmio.IsWrite) _mmio.Write(mmio.Address, mmio.Data);
+                else _mmio.Read(mmio.Address, mmio.Data);
+                break;
+            case KVM_EXIT_HLT when Halted?.Invoke(_vcpu) == true:
+            case KVM_EXIT_INTR:
+            case KVM_EXIT_IRQ_WINDOW_OPEN:
+                break;
+            default:
+                _stop.Request(Describe(exit));
+                break;
+        }
+    }
+
+    private void ServeIo(IoExit io)
+    {
+        Span<byte> data = io.Data;
+        ushort port = io.Port;
+        int size = io.Size;
+        bool isOut = io.IsOut;
+        for (; !data.IsEmpty; data = data[size..])
+        {
+            if (isOut) _ports.Write(port, data[..size]);
+            else _ports.Read(port, data[..size]);
+        }
+    }
+
+    private GuestStop Describe(VcpuExit exit)
+    {
+        ref kvm_run run = ref exit.Page;
+        switch (exit.Reason)
+        {
+            case KVM_EXIT_HLT:
+                return new GuestStop(StopReason.Halted, 0, $"guest halted at rip 0x{_vcpu.Regs.rip:x}");
+            case KVM_EXIT_SHUTDOWN:
+                return new GuestStop(StopReason.Shutdown, 0, "guest shut down: triple fault");
+            case KVM_EXIT_FAIL_ENTRY:
+                ulong reason = run.fail_entry.hardware_entry_failure_reason;
+                return new GuestStop(StopReason.FailEntry, (long)reason, $"VM entry failed: hardware reason 0x{reason:x}");
+            case KVM_EXIT_INTERNAL_ERROR:
+                return new GuestStop(StopReason.InternalError, run.@internal.suberror, InternalError(ref run));
+            case KVM_EXIT_SYSTEM_EVENT:
+                return new GuestStop(StopReason.PowerOff, run.system_event.type, $"guest system event {run.system_event.type}");
+            default:
+                return new GuestStop(StopReason.UnhandledExit, exit.Reason, $"unexpected exit: {exit.ReasonName}");
+        }
+    }
+
+    private string InternalError(ref kvm_run run)
+    {
+        string bytes = "";
+        if (run.@internal.suberror == KVM_INTERNAL_ERROR_EMULATION && (run.emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) != 0)
+        {
+            ReadOnlySpan<byte> instruction = run.emulation_failure.insn_bytes;
+            bytes = $", instruction bytes {Convert.ToHexString(instruction[..Math.Min(run.emulation_failure.insn_size, (byte)15)])}";
+        }
+
+        string name = run.@internal.suberror switch
+        {
+            KVM_INTERNAL_ERROR_EMULATION => "an instruction could not be emulated",
+            KVM_INTERNAL_ERROR_SIMUL_EX => "an exception came during event delivery",
+            KVM_INTERNAL_ERROR_DELIVERY_EV => "an exit came during event delivery",
+            KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON => "the hardware gave an unexpected exit reason",
+            _ => "unknown suberror",
+        };
+        return $"KVM internal error {run.@internal.suberror}: {name}, at rip 0x{_vcpu.Regs.rip:x}{bytes}";
+    }
+
+    private static GuestStop RunFailed(long result)
+    {
+        var errno = (Errno)(-result);
+        string what = errno == Errno.EFAULT ? "KVM_RUN: EFAULT (guest memory without host memory behind it)" : $"KVM_RUN: {errno}";
+        return new GuestStop(StopReason.RunFailed, (long)errno, what);
+    }
+}
