@@ -1,7 +1,7 @@
 namespace Kvm.Vmm;
 
 /// <summary>The end of a run: why, a number that belongs to the reason, and a sentence.</summary>
-public sealed record GuestStop(StopReason Reason, long Code, string Text)
+public sealed record GuestStop(GuestStopReason Reason, long Code, string Text)
 {
     public override string ToString() => Text;
 }

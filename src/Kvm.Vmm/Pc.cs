@@ -71,7 +71,7 @@ public sealed class Pc : IDisposable
     public GuestStop Run(TimeSpan? timeout = null)
     {
         using Timer? timer = timeout is { } limit
-            ? new Timer(_ => Stop.Request(StopReason.Interrupted, 0, $"stopped after {limit.TotalSeconds:0.###} s"), null, limit, Timeout.InfiniteTimeSpan)
+            ? new Timer(_ => Stop.Request(GuestStopReason.Interrupted, 0, $"stopped after {limit.TotalSeconds:0.###} s"), null, limit, Timeout.InfiniteTimeSpan)
             : null;
         return Loop.Run();
     }
@@ -90,7 +90,7 @@ public sealed class Pc : IDisposable
     {
         Ports.Add(Serial16550.Com1, Serial16550.Ports, _serial);
         Ports.Add(DebugExit.Port, DebugExit.Ports, new DebugExit(Stop));
-        if (options.Output is not null) Ports.Add(DebugConsole.Port, 1, new DebugConsole(options.Output));
+        if (options.DebugOutput is not null) Ports.Add(DebugConsole.Port, 1, new DebugConsole(options.DebugOutput));
         Ports.Add(CmosRtc.Port, CmosRtc.Ports, new CmosRtc(options.Time, Ram.LowSize));
 
         var keyboard = new I8042(Stop);

@@ -8,8 +8,11 @@ public sealed record PcOptions
     /// <summary>Bytes of RAM; whole pages, at least 1 MiB.</summary>
     public ulong Memory { get; init; } = 128UL << 20;
 
-    /// <summary>What the guest sends through COM1 and the debug console.</summary>
+    /// <summary>What the guest sends through COM1.</summary>
     public PipeWriter? Output { get; init; }
+
+    /// <summary>What the guest writes to the debug console, port 0xe9; BIOS teletype output goes there too.</summary>
+    public PipeWriter? DebugOutput { get; init; }
 
     /// <summary>What the guest receives through COM1.</summary>
     public PipeReader? Input { get; init; }

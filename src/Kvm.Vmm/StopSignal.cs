@@ -15,5 +15,5 @@ public sealed class StopSignal
         if (Interlocked.CompareExchange(ref _stop, stop, null) is null) Requested?.Invoke();
     }
 
-    public void Request(StopReason reason, long code, string text) => Request(new GuestStop(reason, code, text));
+    public void Request(GuestStopReason reason, long code, string text) => Request(new GuestStop(reason, code, text));
 }

@@ -88,18 +88,18 @@ public sealed class VcpuLoop
         switch (exit.Reason)
         {
             case KVM_EXIT_HLT:
-                return new GuestStop(StopReason.Halted, 0, $"guest halted at rip 0x{_vcpu.Regs.rip:x}");
+                return new GuestStop(GuestStopReason.Halted, 0, $"guest halted at rip 0x{_vcpu.Regs.rip:x}");
             case KVM_EXIT_SHUTDOWN:
-                return new GuestStop(StopReason.Shutdown, 0, "guest shut down: triple fault");
+                return new GuestStop(GuestStopReason.Shutdown, 0, "guest shut down: triple fault");
             case KVM_EXIT_FAIL_ENTRY:
                 ulong reason = run.fail_entry.hardware_entry_failure_reason;
-                return new GuestStop(StopReason.FailEntry, (long)reason, $"VM entry failed: hardware reason 0x{reason:x}");
+                return new GuestStop(GuestStopReason.FailEntry, (long)reason, $"VM entry failed: hardware reason 0x{reason:x}");
             case KVM_EXIT_INTERNAL_ERROR:
-                return new GuestStop(StopReason.InternalError, run.@internal.suberror, InternalError(ref run));
+                return new GuestStop(GuestStopReason.InternalError, run.@internal.suberror, InternalError(ref run));
             case KVM_EXIT_SYSTEM_EVENT:
-                return new GuestStop(StopReason.PowerOff, run.system_event.type, $"guest system event {run.system_event.type}");
+                return new GuestStop(GuestStopReason.PowerOff, run.system_event.type, $"guest system event {run.system_event.type}");
             default:
-                return new GuestStop(StopReason.UnhandledExit, exit.Reason, $"unexpected exit: {exit.ReasonName}");
+                return new GuestStop(GuestStopReason.UnhandledExit, exit.Reason, $"unexpected exit: {exit.ReasonName}");
         }
     }
 
@@ -127,6 +127,6 @@ public sealed class VcpuLoop
     {
         var errno = (Errno)(-result);
         string what = errno == Errno.EFAULT ? "KVM_RUN: EFAULT (guest memory without host memory behind it)" : $"KVM_RUN: {errno}";
-        return new GuestStop(StopReason.RunFailed, (long)errno, what);
+        return new GuestStop(GuestStopReason.RunFailed, (long)errno, what);
     }
 }

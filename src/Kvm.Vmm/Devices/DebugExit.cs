@@ -17,6 +17,6 @@ public sealed class DebugExit(StopSignal stop) : IPortDevice
         wide.Clear();
         data.CopyTo(wide);
         uint status = (BinaryPrimitives.ReadUInt32LittleEndian(wide) << 1) | 1;
-        stop.Request(StopReason.DebugExit, status, $"guest wrote the debug-exit port: status {status}");
+        stop.Request(GuestStopReason.DebugExit, status, $"guest wrote the debug-exit port: status {status}");
     }
 }

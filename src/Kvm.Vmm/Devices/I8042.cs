@@ -49,7 +49,7 @@ public sealed class I8042(StopSignal stop) : BytePortDevice
             case 0xd0: Answer(_outputPort); break;
             case 0x60 or 0xd1 or 0xd2 or 0xd3 or 0xd4: _parameterFor = command; break;
             case >= 0xf0 when (command & 1) == 0: // pulse output lines: bit 0 low is the reset line
-                stop.Request(StopReason.Reset, 0, "guest reset through the keyboard controller");
+                stop.Request(GuestStopReason.Reset, 0, "guest reset through the keyboard controller");
                 break;
             default: break;
         }
@@ -64,7 +64,7 @@ public sealed class I8042(StopSignal stop) : BytePortDevice
             case 0x60: _commandByte = value; break;
             case 0xd1:
                 _outputPort = value;
-                if ((value & 1) == 0) stop.Request(StopReason.Reset, 0, "guest reset through the keyboard controller's output port");
+                if ((value & 1) == 0) stop.Request(GuestStopReason.Reset, 0, "guest reset through the keyboard controller's output port");
                 break;
             case 0xd2 or 0xd3: Answer(value); break; // as if the device had sent it
             default: break; // to a keyboard or mouse that is not there

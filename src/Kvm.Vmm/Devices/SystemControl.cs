@@ -27,14 +27,14 @@ public sealed class SystemControl(StopSignal stop, TimeProvider time) : BytePort
         {
             case PortA:
                 _a = (byte)(value & 0xfe);
-                if ((value & 1) != 0) stop.Request(StopReason.Reset, 0, "guest reset through port 0x92");
+                if ((value & 1) != 0) stop.Request(GuestStopReason.Reset, 0, "guest reset through port 0x92");
                 break;
             case PortB:
                 _b = (byte)(value & 0x0f);
                 break;
             default:
                 _reset = (byte)(value & 0x0e);
-                if ((value & 4) != 0) stop.Request(StopReason.Reset, 0, "guest reset through port 0xcf9");
+                if ((value & 4) != 0) stop.Request(GuestStopReason.Reset, 0, "guest reset through port 0xcf9");
                 break;
         }
     }

@@ -1,7 +1,7 @@
 namespace Kvm.Vmm;
 
 /// <summary>Why a guest no longer runs.</summary>
-public enum StopReason
+public enum GuestStopReason
 {
     /// <summary>HLT with nothing that could wake the vCPU.</summary>
     Halted,

@@ -1,0 +1,16 @@
+using Kvm.Vmm;
+
+namespace Kvm.Tool;
+
+/// <summary>A guest's end as an exit code.</summary>
+internal static class GuestExit
+{
+    public static int Code(GuestStop stop) => stop.Reason switch
+    {
+        GuestStopReason.Halted or GuestStopReason.Reset or GuestStopReason.PowerOff => ExitCode.Success,
+        GuestStopReason.DebugExit => (int)(stop.Code & 0xff),
+        GuestStopReason.Interrupted => ExitCode.TimedOut,
+        GuestStopReason.RunFailed => ExitCode.NoKvm,
+        _ => ExitCode.GuestCrashed,
+    };
+}

@@ -1,0 +1,74 @@
+using System.CommandLine;
+using System.IO.Pipelines;
+using Kvm.Client;
+using Kvm.Vmm;
+using Kvm.Vmm.Boot;
+
+namespace Kvm.Tool;
+
+/// <summary><c>kvm run</c>: boots a Linux kernel, its first serial port on standard output.</summary>
+internal static class RunCommand
+{
+    public const string DefaultCommandLine = "console=ttyS0 earlyprintk=ttyS0,115200 nokaslr panic=-1";
+
+    public static Command Build()
+    {
+        Option<string> cpu = Options.Cpu(), backend = Options.Backend();
+        Option<ulong> memory = Options.Memory("512M");
+        var kernel = new Option<FileInfo>("--kernel") { Description = "The kernel: a bzImage (samples/linux/fetch-kernel.sh gets one)", Required = true };
+        var initrd = new Option<FileInfo?>("--initrd") { Description = "An initial RAM disk" };
+        var append = new Option<string>("--append") { Description = "The kernel's command line", DefaultValueFactory = _ => DefaultCommandLine };
+        var entry = new Option<int>("--entry") { Description = "Where the kernel is entered: 64-, 32- or 16-bit code", DefaultValueFactory = _ => 64 };
+        entry.AcceptOnlyFromAmong("64", "32", "16");
+        Option<double> timeout = Options.Timeout();
+        var stats = new Option<bool>("--stats") { Description = "Afterwards say how many exits there were, and how long it took" };
+
+        var command = new Command("run", "Boot a Linux kernel; its serial console is standard output") { cpu, backend, memory, kernel, initrd, append, entry, timeout, stats };
+        command.SetAction(result =>
+        {
+            BzImage image = ReadKernel(result.GetRequiredValue(kernel));
+            byte[] ramdisk = result.GetValue(initrd) is { } file ? Inputs.ReadFile(file, "initrd", "give an existing file with --initrd") : [];
+            IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu));
+            return Run(chosen, image, (LinuxEntry)result.GetValue(entry), result.GetRequiredValue(append), ramdisk,
+                result.GetValue(memory), result.GetValue(timeout), result.GetValue(stats));
+        });
+        return command;
+    }
+
+    private static BzImage ReadKernel(FileInfo file)
+    {
+        byte[] bytes = Inputs.ReadFile(file, "kernel", "samples/linux/fetch-kernel.sh fetches one");
+        try
+        {
+            return BzImage.Parse(bytes);
+        }
+        catch (BootException e)
+        {
+            throw new ToolException(ExitCode.BadFile, $"cannot boot {file}: {e.Message}");
+        }
+    }
+
+    private static int Run(IKvmBackend backend, BzImage image, LinuxEntry entry, string commandLine, byte[] initrd, ulong memory, double timeout, bool stats)
+    {
+        using Stream stdout = Console.OpenStandardOutput();
+        PipeWriter output = PipeWriter.Create(stdout, new StreamPipeWriterOptions(leaveOpen: true));
+        using KvmSystem kvm = Backends.Open(backend);
+        using var pc = new Pc(kvm, new PcOptions { Memory = memory, Output = output });
+        try
+        {
+            pc.LoadLinux(image, entry, commandLine, initrd);
+        }
+        catch (BootException e)
+        {
+            throw new ToolException(ExitCode.BadFile, $"cannot boot the kernel: {e.Message}");
+        }
+
+        using var interrupt = new CancelKey(pc.Stop);
+        long start = TimeProvider.System.GetTimestamp();
+        GuestStop stop = pc.Run(timeout > 0 ? TimeSpan.FromSeconds(timeout) : null);
+        TimeSpan elapsed = TimeProvider.System.GetElapsedTime(start);
+        Console.Error.WriteLine($"kvm: {backend.Name}: {stop}");
+        if (stats) Console.Error.WriteLine($"kvm: {pc.Loop.Exits} exits in {elapsed.TotalSeconds:0.00} s");
+        return GuestExit.Code(stop);
+    }
+}
