@@ -1,4 +1,5 @@
 using Kvm.Client.Backends;
+using Kvm.Emulator;
 
 namespace Kvm.Client;
 
@@ -7,4 +8,31 @@ public static class KvmBackend
 {
     /// <summary>The Linux kernel that this process runs on, through /dev/kvm.</summary>
     public static IKvmBackend Native { get; } = new NativeBackend();
+
+    /// <summary>A computer of its own with the KVM model as its kernel. It is built when it is first opened, and torn down when the last descriptor is closed.</summary>
+    public static IKvmBackend Model(Action<ModelOptions>? configure = null)
+    {
+        var options = new ModelOptions();
+        configure?.Invoke(options);
+        return new ModelBackend(options);
+    }
+
+    /// <summary>The back end that a user names on a command line.</summary>
+    /// <param name="name"><c>model</c> or <c>native</c>.</param>
+    /// <param name="cpu">For the model: <c>intel</c>, <c>amd</c>, or the name of a processor model.</param>
+    /// <exception cref="ArgumentException">No such back end, no such processor.</exception>
+    public static IKvmBackend ByName(string name, string cpu = "intel") => name switch
+    {
+        "native" => Native,
+        "model" => Model(options => options.Cpu = Processor(cpu)),
+        _ => throw new ArgumentException($"no back end '{name}': there are model and native"),
+    };
+
+    private static CpuModel Processor(string cpu) => cpu switch
+    {
+        "intel" => CpuModel.IntelSkylake,
+        "amd" => CpuModel.AmdZen,
+        _ when CpuModel.Names.Contains(cpu) => CpuModel.Load(cpu),
+        _ => throw new ArgumentException($"no processor model '{cpu}': there are intel, amd, {string.Join(", ", CpuModel.Names)}"),
+    };
 }

@@ -1,4 +1,3 @@
-using Kvm.Abi;
 using Kvm.Client;
 
 namespace Kvm.Tool;
@@ -6,7 +5,17 @@ namespace Kvm.Tool;
 /// <summary>The back end that --backend and --cpu name.</summary>
 internal static class Backends
 {
-    public static IKvmBackend Create(string backend, string cpu) => backend == "native" ? KvmBackend.Native : throw new ToolException(ExitCode.NoKvm, "no model yet");
+    public static IKvmBackend Create(string backend, string cpu)
+    {
+        try
+        {
+            return KvmBackend.ByName(backend, cpu);
+        }
+        catch (ArgumentException e)
+        {
+            throw new ToolException(ExitCode.Usage, $"--cpu {cpu}: {e.Message}");
+        }
+    }
 
     /// <summary>Opens /dev/kvm there, with errors as one line.</summary>
     public static KvmSystem Open(IKvmBackend backend)
