@@ -1,0 +1,102 @@
+using System.Runtime.CompilerServices;
+
+namespace Kvm.Core;
+
+/// <summary>struct srcu_struct: readers never block and never wait; <see cref="Synchronize"/> waits for the readers that were there before it.</summary>
+public sealed class Srcu
+{
+    private const int Stride = 8; // longs per cache line
+    private readonly long[] _locks;
+    private readonly long[] _unlocks;
+    private readonly int _slots;
+    private readonly object _update = new();
+    private int _index;
+
+    /// <summary>One counter pair for each CPU.</summary>
+    public Srcu(int cpus)
+    {
+        _slots = Math.Max(1, cpus);
+        _locks = new long[2 * _slots * Stride];
+        _unlocks = new long[2 * _slots * Stride];
+    }
+
+    /// <summary>srcu_read_lock: the index to give to <see cref="ReadUnlock"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public int ReadLock()
+    {
+        int index = Volatile.Read(ref _index) & 1;
+        Interlocked.Increment(ref _locks[Slot(index)]);
+        return index;
+    }
+
+    /// <summary>srcu_read_unlock.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void ReadUnlock(int index) => Interlocked.Increment(ref _unlocks[Slot(index)]);
+
+    /// <summary>True while some reader is inside.</summary>
+    public bool HasReaders => Active(0) || Active(1);
+
+    /// <summary>synchronize_srcu: returns after every read section that began before it has ended. May sleep; must not be called inside a section.</summary>
+    public void Synchronize()
+    {
+        HostTask task = HostTask.Current;
+        task.AssertMaySleep();
+        Interlocked.MemoryBarrier();
+        bool left = false;
+        // Updaters take turns. The monitor is only held by a thread that waits for readers, and readers never wait for it.
+        if (!Monitor.TryEnter(_update))
+        {
+            task.LeaveCpu(preempted: false);
+            left = true;
+            Monitor.Enter(_update);
+        }
+
+        try
+        {
+            // Two phases: a reader may have sampled the old index before the flip and count itself after it.
+            WaitFor((_index & 1) ^ 1, task, ref left);
+            Interlocked.Increment(ref _index);
+            Interlocked.MemoryBarrier();
+            WaitFor((_index & 1) ^ 1, task, ref left);
+        }
+        finally
+        {
+            Monitor.Exit(_update);
+        }
+
+        if (left) task.ReturnToCpu();
+    }
+
+    private void WaitFor(int index, HostTask task, ref bool left)
+    {
+        var spin = new SpinWait();
+        while (Active(index))
+        {
+            if (spin.NextSpinWillYield && !left)
+            {
+                task.LeaveCpu(preempted: false);
+                left = true;
+            }
+
+            if (!left) task.Cpu?.ServiceInterrupts();
+            spin.SpinOnce();
+        }
+    }
+
+    private bool Active(int index)
+    {
+        // Unlocks are summed before locks: a reader seen as gone was seen as come.
+        long unlocks = 0, locks = 0;
+        for (int i = 0; i < _slots; i++) unlocks += Volatile.Read(ref _unlocks[(index * _slots + i) * Stride]);
+        Interlocked.MemoryBarrier();
+        for (int i = 0; i < _slots; i++) locks += Volatile.Read(ref _locks[(index * _slots + i) * Stride]);
+        return locks != unlocks;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private int Slot(int index)
+    {
+        int cpu = HostTask.Current.Cpu?.Id ?? 0;
+        return (index * _slots + (cpu < _slots ? cpu : 0)) * Stride;
+    }
+}
