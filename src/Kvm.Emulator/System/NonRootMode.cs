@@ -77,11 +77,27 @@ public abstract unsafe class NonRootMode
     /// the run loop takes it through <see cref="TakePendingMemoryExit"/>.
     /// </summary>
     public abstract bool TranslateGpa(ulong gpa, in NestedAccess access, out NestedTranslation translation);
+    /// <summary>Takes the recorded exit. <c>Processor.PendingLength</c> is the length of the instruction whose access failed.</summary>
     public abstract void TakePendingMemoryExit();
     /// <summary>True when the host-physical page needs virtual-APIC treatment (APIC-access page): the TLB must not cache it.</summary>
     public abstract bool IsSpecialPage(ulong hpa);
     /// <summary>An access to a special page. Performs it (virtualized) or records a pending exit and returns false.</summary>
     public abstract bool SpecialPageAccess(ulong hpa, in NestedAccess access, int size, ref ulong value);
+
+    /// <summary>An instruction that non-root operation can hide: false → #UD.</summary>
+    public virtual bool Enabled(NonRootFeature feature) => true;
+    /// <summary>
+    /// RDMSR or WRMSR that did not exit, of an MSR that is virtualized (x2APIC range): true when done here; <paramref name="fault"/>: it is #GP(0) instead.
+    /// </summary>
+    public virtual bool VirtualMsr(bool write, uint index, ref ulong value, out bool fault)
+    {
+        fault = false;
+        return false;
+    }
+    /// <summary>A pending physical NMI has to wait: <paramref name="nmiBlocked"/>, unless that blocking is the guest's alone (virtual NMIs).</summary>
+    public virtual bool BlocksPhysicalNmi(bool nmiBlocked) => nmiBlocked;
+    /// <summary>IRET ends NMI blocking (false with "NMI exiting" and without virtual NMIs).</summary>
+    public virtual bool IretUnblocksNmi => true;
 
     /// <summary>RDTSC value seen by the guest.</summary>
     public abstract ulong AdjustTsc(ulong tsc);
@@ -90,6 +106,9 @@ public abstract unsafe class NonRootMode
     /// <summary>EPTP or nCR3 root, 0 without nested paging.</summary>
     public abstract ulong NestedRoot { get; }
 }
+
+/// <summary>Instructions that exist in non-root operation only when a control enables them.</summary>
+public enum NonRootFeature : byte { Rdtscp, Invpcid, Xsaves, UserWait }
 
 public enum DescriptorTableInstruction : byte { Sgdt, Sidt, Lgdt, Lidt, Sldt, Str, Lldt, Ltr }
 

@@ -38,11 +38,11 @@ public sealed unsafe partial class Processor
     /// <summary>VMPTRST m64: the current-VMCS pointer, all ones when there is none.</summary>
     public InstructionResult Vmptrst(out ulong physicalAddress) => Vmx.Vmptrst(out physicalAddress);
     /// <summary>VMREAD: a component of the current VMCS, zero-extended.</summary>
-    public InstructionResult Vmread(uint field, out ulong value) => Vmx.Vmread(field, out value);
-    public InstructionResult Vmread(VmcsField field, out ulong value) => Vmx.Vmread((uint)field, out value);
+    public InstructionResult Vmread(uint field, out ulong value) => Vmx.Vmread(field, shadow: false, out value);
+    public InstructionResult Vmread(VmcsField field, out ulong value) => Vmx.Vmread((uint)field, shadow: false, out value);
     /// <summary>VMWRITE; bits above the component's width are ignored.</summary>
-    public InstructionResult Vmwrite(uint field, ulong value) => Vmx.Vmwrite(field, value);
-    public InstructionResult Vmwrite(VmcsField field, ulong value) => Vmx.Vmwrite((uint)field, value);
+    public InstructionResult Vmwrite(uint field, ulong value) => Vmx.Vmwrite(field, value, shadow: false);
+    public InstructionResult Vmwrite(VmcsField field, ulong value) => Vmx.Vmwrite((uint)field, value, shadow: false);
     /// <summary>INVEPT with descriptor {<paramref name="eptp"/>, 0}: type 1 single-context, 2 all-context.</summary>
     public InstructionResult Invept(ulong type, ulong eptp) => Vmx.Invept(type, eptp, 0);
     /// <summary>INVVPID: type 0 individual address, 1 single-context, 2 all-context, 3 single-context retaining globals.</summary>

@@ -40,6 +40,7 @@ public sealed record VmxCapabilities
     public bool HasTertiaryControls => (ProcBased >> 49 & 1) != 0;
     public bool HasVmFunctions => SecondaryAllowed(SecondaryControls.EnableVmFunctions);
     public bool HasEptOrVpid => SecondaryAllowed(SecondaryControls.EnableEpt) || SecondaryAllowed(SecondaryControls.EnableVpid);
+    public int Cr3TargetCount => (int)(Misc >> 16) & 0x1ff;
     /// <summary>VMWRITE may write any supported field, exit information included.</summary>
     public bool VmwriteAnyField => (Misc >> 29 & 1) != 0;
     public bool ZeroLengthInjection => (Misc >> 30 & 1) != 0;
@@ -51,6 +52,45 @@ public sealed record VmxCapabilities
     public bool SecondaryAllowed(SecondaryControls control) => HasSecondaryControls && (ProcBased2 >> 32 & (uint)control) != 0;
     public bool ExitAllowed(VmExitControls control) => (Exit >> 32 & (uint)control) != 0;
     public bool EntryAllowed(VmEntryControls control) => (Entry >> 32 & (uint)control) != 0;
+
+    /// <summary>The capabilities that a model's MSR values describe; an MSR that is not listed reads as 0 here: that feature is absent.</summary>
+    public static VmxCapabilities From(IReadOnlyDictionary<uint, ulong> msrs)
+    {
+        ArgumentNullException.ThrowIfNull(msrs);
+        ulong Value(uint index) => msrs.TryGetValue(index, out ulong value) ? value : 0;
+        return new VmxCapabilities
+        {
+            Basic = Value(Msr.IA32_VMX_BASIC),
+            PinBased = Value(Msr.IA32_VMX_PINBASED_CTLS),
+            ProcBased = Value(Msr.IA32_VMX_PROCBASED_CTLS),
+            Exit = Value(Msr.IA32_VMX_EXIT_CTLS),
+            Entry = Value(Msr.IA32_VMX_ENTRY_CTLS),
+            Misc = Value(Msr.IA32_VMX_MISC),
+            Cr0Fixed0 = Value(Msr.IA32_VMX_CR0_FIXED0),
+            Cr0Fixed1 = Value(Msr.IA32_VMX_CR0_FIXED1),
+            Cr4Fixed0 = Value(Msr.IA32_VMX_CR4_FIXED0),
+            Cr4Fixed1 = Value(Msr.IA32_VMX_CR4_FIXED1),
+            VmcsEnum = Value(Msr.IA32_VMX_VMCS_ENUM),
+            ProcBased2 = Value(Msr.IA32_VMX_PROCBASED_CTLS2),
+            EptVpid = Value(Msr.IA32_VMX_EPT_VPID_CAP),
+            TruePinBased = Value(Msr.IA32_VMX_TRUE_PINBASED_CTLS),
+            TrueProcBased = Value(Msr.IA32_VMX_TRUE_PROCBASED_CTLS),
+            TrueExit = Value(Msr.IA32_VMX_TRUE_EXIT_CTLS),
+            TrueEntry = Value(Msr.IA32_VMX_TRUE_ENTRY_CTLS),
+            VmFunc = Value(Msr.IA32_VMX_VMFUNC),
+            ProcBased3 = Value(Msr.IA32_VMX_PROCBASED_CTLS3),
+        };
+    }
+
+    /// <summary>The MSRs of these capabilities, for a processor model's MSR list.</summary>
+    public IReadOnlyDictionary<uint, ulong> ToMsrs()
+    {
+        var msrs = new Dictionary<uint, ulong>();
+        for (uint index = Msr.IA32_VMX_BASIC; index <= Msr.IA32_VMX_PROCBASED_CTLS3; index++)
+            if (TryRead(index, out ulong value))
+                msrs[index] = value;
+        return msrs;
+    }
 
     /// <summary>The value of a VMX capability MSR; false (RDMSR faults with #GP) for one that this processor does not have.</summary>
     public bool TryRead(uint msr, out ulong value)

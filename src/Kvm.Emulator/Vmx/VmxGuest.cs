@@ -1,0 +1,209 @@
+using System.Runtime.CompilerServices;
+
+namespace Kvm.Emulator.Vmx;
+
+/// <summary>VMX non-root operation of one processor: which instructions and events exit, and how guest memory is reached.</summary>
+/// <remarks>SDM vol 3C, chapter "VMX Non-Root Operation". Parts: instructions, control registers, events, virtual APIC, EPT.</remarks>
+internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
+{
+    private readonly VmxUnit unit;
+    private readonly Processor cpu;
+
+    /// <summary>The VMCS whose derived state (controls, bitmap pointers) this object holds.</summary>
+    private VmxUnit.ActiveVmcs* block;
+    private Vmcs* vmcs;
+
+    // Structures that the controls point to; null when the control is off or no memory is there.
+    private byte* msrBitmap, ioBitmapA, ioBitmapB, virtualApic;
+    private ulong apicAccessPage;
+    private bool eptEnabled;
+    private ulong eptRoot;
+    private int eptLevels;
+    private bool eptAccessedDirty;
+    private ushort tag;
+
+    private EventInfo vectoring;
+    private bool isVectoring;
+
+    internal VmxGuest(VmxUnit unit, Processor cpu)
+    {
+        this.unit = unit;
+        this.cpu = cpu;
+        executeOnlyEpt = (unit.Capabilities.EptVpid & 1) != 0;
+        hugeEptPages = (unit.Capabilities.EptVpid >> 17 & 1) != 0;
+        largeEptPages = (unit.Capabilities.EptVpid >> 16 & 1) != 0;
+        preemptionShift = unit.Capabilities.PreemptionTimerShift;
+    }
+
+    private bool Has(PinBasedControls control) => (unit.Pin & control) != 0;
+    private bool Has(PrimaryControls control) => (unit.Primary & control) != 0;
+    private bool Has(SecondaryControls control) => (unit.Secondary & control) != 0;
+
+    /// <summary>VMX operation has ended: nothing is remembered.</summary>
+    internal void ForgetVmcs()
+    {
+        block = null;
+        vmcs = null;
+        StopTimer();
+    }
+
+    /// <summary>The VMCS is no longer active.</summary>
+    internal void Forget(VmxUnit.ActiveVmcs* gone)
+    {
+        if (block == gone)
+            ForgetVmcs();
+    }
+
+    /// <summary>
+    /// Prepares for an entry with <paramref name="next"/>: re-reads the controls when they were written or another VMCS was in use.
+    /// Returns the groups that have to be checked again.
+    /// </summary>
+    internal VmcsDirty UseVmcs(VmxUnit.ActiveVmcs* next)
+    {
+        VmcsDirty dirty = next->Dirty;
+        if (block == next && (dirty & VmcsDirty.Controls) == 0 && memoryEpoch == cpu.Machine.Memory.Epoch)
+        {
+            if ((dirty & VmcsDirty.Registers) != 0 || next->CheckedVirtual8086 != ((next->Data.GuestRflags & Flags.VM) != 0))
+                dirty |= VmcsDirty.Segments;
+            return dirty;
+        }
+        block = next;
+        vmcs = &next->Data;
+        unit.ReadControls(vmcs);
+        ResolvePointers();
+        return VmcsDirty.All;
+    }
+
+    private uint memoryEpoch;
+
+    private void ResolvePointers()
+    {
+        memoryEpoch = cpu.Machine.Memory.Epoch;
+        msrBitmap = Has(PrimaryControls.UseMsrBitmaps) ? unit.Physical(vmcs->MsrBitmap) : null;
+        ioBitmapA = Has(PrimaryControls.UseIoBitmaps) ? unit.Physical(vmcs->IoBitmapA) : null;
+        ioBitmapB = Has(PrimaryControls.UseIoBitmaps) ? unit.Physical(vmcs->IoBitmapB) : null;
+        virtualApic = Has(PrimaryControls.UseTprShadow) ? unit.Physical(vmcs->VirtualApicPageAddr) : null;
+        apicAccessPage = Has(SecondaryControls.VirtualizeApicAccesses) ? vmcs->ApicAccessAddr : ulong.MaxValue;
+        eptEnabled = Has(SecondaryControls.EnableEpt);
+        UseEptp(eptEnabled ? vmcs->EptPointer : 0);
+        tag = Has(SecondaryControls.EnableVpid) ? vmcs->VirtualProcessorId : (ushort)0;
+    }
+
+    private void UseEptp(ulong eptp)
+    {
+        eptRoot = eptp & 0x000f_ffff_ffff_f000;
+        eptLevels = (int)(eptp >> 3 & 7) + 1;
+        eptAccessedDirty = (eptp >> 6 & 1) != 0;
+    }
+
+    /// <summary>Guest state is loaded: non-root operation begins. Injects the event of the VM entry, if any.</summary>
+    internal void Entered()
+    {
+        CpuState* s = cpu.State;
+        isVectoring = false;
+        pendingExit = PendingExit.None;
+        trapExit = TrapExit.None;
+        monitorTrapDue = false;
+        pauseFirst = 0;
+        entryRetired = s->InstructionsRetired;
+        cpu.NonRoot = this;
+        if (tag == 0 && !Has(SecondaryControls.EnableVpid))
+            cpu.Mmu.FlushTag(0, keepGlobal: false);
+        cpu.UpdateMode();
+        StartTimer();
+        StartWatching();
+        if ((vmcs->VmEntryIntrInfoField & InterruptionInfo.Valid) != 0)
+            InjectEntryEvent();
+    }
+
+    /// <summary>"Event Injection". The event wakes a halted guest.</summary>
+    private void InjectEntryEvent()
+    {
+        uint info = vmcs->VmEntryIntrInfoField;
+        int type = InterruptionInfo.Type(info);
+        if (type == InterruptionInfo.OtherEvent)
+        {
+            monitorTrapDue = true;
+            cpu.Request(ExitRequests.Reevaluate);
+            return;
+        }
+        CpuState* s = cpu.State;
+        s->Activity = ActivityState.Active;
+        s->InterruptShadow = 0;
+        if (type == InterruptionInfo.Nmi)
+            s->NmiBlocked = 1;
+        bool software = InterruptionInfo.IsSoftware(type);
+        var injected = new EventInfo((byte)InterruptionInfo.Vector(info), (byte)type, (info & InterruptionInfo.DeliverErrorCode) != 0,
+            vmcs->VmEntryExceptionErrorCode, software ? (int)vmcs->VmEntryInstructionLen : 0);
+        EventDelivery(delivering: true, injected);
+        if (cpu.InjectEvent(injected) == ExecStatus.Fault)
+            cpu.DeliverPending();
+        else
+            EventDelivery(delivering: false, injected);
+    }
+
+    /// <summary>The processor is leaving non-root operation.</summary>
+    internal void Left(VmxExitReason reason, uint interruption)
+    {
+        StopWatching();
+        isVectoring = false;
+        // NMIs are blocked after an exit due to an NMI; with virtual NMIs the blocking bit was the guest's, not the processor's.
+        if (reason == VmxExitReason.EXCEPTION_NMI && InterruptionInfo.Type(interruption) == InterruptionInfo.Nmi)
+            cpu.State->NmiBlocked = 1;
+        else if (Has(PinBasedControls.VirtualNmis))
+            cpu.State->NmiBlocked = 0;
+    }
+
+    /// <summary>A VM exit without interruption information.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private bool Exit(VmxExitReason reason, ulong qualification, int length)
+    {
+        unit.Exit(reason, qualification, length, 0);
+        return true;
+    }
+
+    /// <summary>IDT-vectoring information of the exit that is being recorded.</summary>
+    internal void RecordVectoring(Vmcs* v)
+    {
+        v->IdtVectoringInfoField = 0;
+        if (!isVectoring)
+            return;
+        v->IdtVectoringInfoField = InterruptionInfo.Make(vectoring.Vector, vectoring.Type, vectoring.HasErrorCode);
+        v->IdtVectoringErrorCode = vectoring.HasErrorCode ? vectoring.ErrorCode : 0;
+        if (InterruptionInfo.IsSoftware(vectoring.Type))
+            v->VmExitInstructionLen = (uint)vectoring.InstructionLength;
+    }
+
+    public override ushort TlbTag => tag;
+    public override ulong NestedRoot => eptRoot;
+    public override bool NestedPaging => eptEnabled;
+
+    /// <summary>SDM vol 3C, "Time-Stamp Counter Offsetting" and "TSC scaling": multiplier (48 fraction bits) first, then offset.</summary>
+    public override ulong AdjustTsc(ulong tsc)
+    {
+        if (!Has(PrimaryControls.UseTscOffsetting))
+            return tsc;
+        if (Has(SecondaryControls.UseTscScaling))
+            tsc = (ulong)((UInt128)tsc * vmcs->TscMultiplier >> 48);
+        return tsc + vmcs->TscOffset;
+    }
+
+    /// <summary>RDTSCP, INVPCID and XSAVES/XRSTORS are #UD in non-root operation unless enabled.</summary>
+    public override bool Enabled(NonRootFeature feature) => feature switch
+    {
+        NonRootFeature.Rdtscp => Has(SecondaryControls.EnableRdtscp),
+        NonRootFeature.Invpcid => Has(SecondaryControls.EnableInvpcid),
+        NonRootFeature.Xsaves => Has(SecondaryControls.EnableXsaves),
+        NonRootFeature.UserWait => Has(SecondaryControls.EnableUserWaitPause),
+        _ => true,
+    };
+
+    /// <summary>The guest is halted: gives the host's processor away for a moment until something is requested of this one.</summary>
+    internal void WaitForEvent()
+    {
+        if (Volatile.Read(ref cpu.State->ExitRequest) == 0)
+            Thread.Sleep(1);
+    }
+
+    public void Dispose() => timer?.Dispose();
+}
