@@ -5,7 +5,9 @@ namespace Kvm.Client.Tests;
 /// <summary>The kernels that every test of this project runs against.</summary>
 public static class Kernels
 {
-    public static TheoryData<string> All => ["native"];
+    public static IReadOnlyList<string> Names { get; } = ["native"];
+
+    public static TheoryData<string> All => [.. Names];
 
     /// <summary>Opens the device of that kernel; skips the test where the host has no usable /dev/kvm.</summary>
     public static KvmSystem Open(string kernel)
