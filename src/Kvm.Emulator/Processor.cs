@@ -17,6 +17,7 @@ public sealed unsafe partial class Processor : IDisposable
         Bios = bios;
         State = (CpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(CpuState), 64);
         Unsafe.InitBlock(State, 0, (uint)sizeof(CpuState));
+        Cr4Mask = SupportedCr4(model);
         msrs = new MsrFile(this);
         Mmu = new Mmu(this);
         Reset(init: false);

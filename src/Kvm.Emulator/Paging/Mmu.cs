@@ -59,6 +59,12 @@ public sealed unsafe partial class Mmu : IDisposable
     public bool WriteLinear(ulong linear, int size, ulong value, bool supervisor)
         => Store(linear, size, value, supervisor ? Privilege.Supervisor : CurrentPrivilege, watch: false);
 
+    /// <summary>Writes with the rights of another privilege level: the new stack of an inter-level transfer.</summary>
+    internal bool WriteAs(ulong linear, int size, ulong value, int cpl) => Store(linear, size, value, cpl == 3 ? Privilege.User : Privilege.Supervisor, watch: false);
+
+    /// <summary>Reads with the rights of another privilege level.</summary>
+    internal bool ReadAs(ulong linear, int size, out ulong value, int cpl) => Load(linear, size, cpl == 3 ? Privilege.User : Privilege.Supervisor, watch: false, out value);
+
     /// <summary>
     /// Host pointer that may be read and written, for a read-modify-write of <paramref name="size"/> bytes inside one page of plain RAM.
     /// Null: <paramref name="failure"/> says whether a fault is pending or the caller must use Read and Write (MMIO, special or code page, page crossing, watched page).

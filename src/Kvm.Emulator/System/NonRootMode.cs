@@ -105,6 +105,8 @@ public abstract unsafe class NonRootMode
     public abstract ushort TlbTag { get; }
     /// <summary>EPTP or nCR3 root, 0 without nested paging.</summary>
     public abstract ulong NestedRoot { get; }
+    /// <summary>VMX "unrestricted guest": CR0.PE and CR0.PG are exempt from the FIXED0 rule.</summary>
+    public virtual bool UnrestrictedGuest => false;
 }
 
 /// <summary>Instructions that exist in non-root operation only when a control enables them.</summary>
