@@ -11,6 +11,7 @@ public sealed class HostCpu
 {
     private readonly ConcurrentQueue<CpuCall> _calls = new();
     private HostTask? _occupant;
+    private int _callCount;
     private volatile bool _needResched;
     private volatile bool _online = true;
 
@@ -48,13 +49,13 @@ public sealed class HostCpu
     /// <summary>Interrupts that the host took here, for statistics and tests.</summary>
     public long InterruptCount { get; private set; }
 
-    internal bool HasCalls => !_calls.IsEmpty;
+    internal bool HasCalls => Volatile.Read(ref _callCount) != 0;
 
     /// <summary>True when something waits for this CPU to service its interrupts.</summary>
     public bool WorkPending
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        get => !_calls.IsEmpty || (Hardware is { } hw && hw.InterruptPending);
+        get => Volatile.Read(ref _callCount) != 0 || (Hardware is { } hw && hw.InterruptPending);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -69,6 +70,7 @@ public sealed class HostCpu
     internal void Enqueue(CpuCall call)
     {
         _calls.Enqueue(call);
+        Interlocked.Increment(ref _callCount);
         Hardware?.RaiseInterrupt(Host.CallFunctionVector);
     }
 
@@ -109,7 +111,11 @@ public sealed class HostCpu
 
     internal void RunCalls()
     {
-        while (_calls.TryDequeue(out CpuCall? call)) call.Run();
+        while (_calls.TryDequeue(out CpuCall? call))
+        {
+            Interlocked.Decrement(ref _callCount);
+            call.Run();
+        }
     }
 
     public override string ToString() => $"cpu{Id}";

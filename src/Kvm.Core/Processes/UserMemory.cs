@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using Kvm.Core.Interop;
 
 namespace Kvm.Core;
@@ -12,7 +13,14 @@ public static unsafe class UserMemory
     /// <summary>TASK_SIZE_MAX of x86-64 with four-level paging.</summary>
     public const ulong TaskSizeMax = 0x7fff_ffff_f000;
 
+    private const int EPERM = 1;
+    private const int ENOSYS = 38;
+
     private static readonly int s_pid = LibC.getpid();
+    private static volatile bool s_direct = true;
+
+    [ThreadStatic]
+    private static int* t_pipe;
 
     /// <summary>access_ok.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -52,15 +60,72 @@ public static unsafe class UserMemory
 
     internal static bool ProbeRead(void* to, ulong from, ulong size)
     {
-        var local = new LibC.iovec { iov_base = to, iov_len = (nuint)size };
-        var remote = new LibC.iovec { iov_base = (void*)from, iov_len = (nuint)size };
-        return LibC.process_vm_readv(s_pid, &local, 1, &remote, 1, 0) == (nint)size;
+        if (s_direct)
+        {
+            var local = new LibC.iovec { iov_base = to, iov_len = (nuint)size };
+            var remote = new LibC.iovec { iov_base = (void*)from, iov_len = (nuint)size };
+            nint n = LibC.process_vm_readv(s_pid, &local, 1, &remote, 1, 0);
+            int errno = Marshal.GetLastPInvokeError();
+            if (n >= 0) return n == (nint)size;
+            if (errno is not (EPERM or ENOSYS)) return false;
+            s_direct = false;
+        }
+
+        return ThroughPipe((ulong)to, from, size);
     }
 
     internal static bool ProbeWrite(ulong to, void* from, ulong size)
     {
-        var local = new LibC.iovec { iov_base = from, iov_len = (nuint)size };
-        var remote = new LibC.iovec { iov_base = (void*)to, iov_len = (nuint)size };
-        return LibC.process_vm_writev(s_pid, &local, 1, &remote, 1, 0) == (nint)size;
+        if (s_direct)
+        {
+            var local = new LibC.iovec { iov_base = from, iov_len = (nuint)size };
+            var remote = new LibC.iovec { iov_base = (void*)to, iov_len = (nuint)size };
+            nint n = LibC.process_vm_writev(s_pid, &local, 1, &remote, 1, 0);
+            int errno = Marshal.GetLastPInvokeError();
+            if (n >= 0) return n == (nint)size;
+            if (errno is not (EPERM or ENOSYS)) return false;
+            s_direct = false;
+        }
+
+        return ThroughPipe(to, (ulong)from, size);
+    }
+
+    /// <summary>Where process_vm_readv is not allowed: a pipe's read and write answer EFAULT for wild pointers too.</summary>
+    internal static bool ThroughPipe(ulong to, ulong from, ulong size)
+    {
+        int* fds = t_pipe;
+        if (fds == null)
+        {
+            fds = (int*)NativeMemory.Alloc(8); // lives as long as the thread's pipe
+            if (LibC.pipe(fds) != 0)
+            {
+                NativeMemory.Free(fds);
+                return false;
+            }
+
+            t_pipe = fds;
+        }
+
+        while (size > 0)
+        {
+            nuint n = (nuint)Math.Min(size, 4096);
+            nint wrote = LibC.write(fds[1], (void*)from, n);
+            if (wrote <= 0) return false;
+            nint read = LibC.read(fds[0], (void*)to, (nuint)wrote);
+            if (read != wrote)
+            {
+                // What is left in the pipe must not reach the next copy.
+                byte* drain = stackalloc byte[4096];
+                nint left = wrote - Math.Max(read, 0);
+                while (left > 0) left -= LibC.read(fds[0], drain, (nuint)left);
+                return false;
+            }
+
+            to += (ulong)wrote;
+            from += (ulong)wrote;
+            size -= (ulong)wrote;
+        }
+
+        return true;
     }
 }

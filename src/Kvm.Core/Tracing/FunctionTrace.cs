@@ -5,12 +5,12 @@ namespace Kvm.Core.Tracing;
 /// <summary>
 /// The function graph: entries and exits of <see cref="KernelFunctionAttribute"/> methods, per task and CPU, printed like ftrace's function_graph.
 /// </summary>
-/// <remarks>One static bool test per function while off. Start and stop are process-wide.</remarks>
+/// <remarks>One static bool test per function while off. Sessions of different hosts may run side by side.</remarks>
 public static class FunctionTrace
 {
     private static readonly object s_gate = new();
     private static bool s_enabled;
-    private static FunctionTraceSession? s_session;
+    private static FunctionTraceSession[] s_sessions = [];
 
     [ThreadStatic]
     private static FunctionTraceThread? t_thread;
@@ -41,26 +41,36 @@ public static class FunctionTrace
         return new FunctionTraceScope(thread, isContext: true);
     }
 
-    /// <summary>Starts recording; only threads inside <paramref name="host"/> when it is given. A session that runs is replaced.</summary>
+    /// <summary>Starts recording; only threads inside <paramref name="host"/> when it is given. Dispose (or <see cref="Stop()"/>) ends it.</summary>
     public static FunctionTraceSession Start(Host? host = null)
     {
         lock (s_gate)
         {
-            s_session = new FunctionTraceSession(host);
+            var session = new FunctionTraceSession(host);
+            s_sessions = [.. s_sessions, session];
             s_enabled = true;
-            return s_session;
+            return session;
         }
     }
 
-    /// <summary>Stops recording; the session keeps what it has.</summary>
+    /// <summary>Stops the session that was started last; it keeps what it has. Null when none runs.</summary>
     public static FunctionTraceSession? Stop()
     {
         lock (s_gate)
         {
-            s_enabled = false;
-            FunctionTraceSession? session = s_session;
-            s_session = null;
+            if (s_sessions.Length == 0) return null;
+            FunctionTraceSession session = s_sessions[^1];
+            Stop(session);
             return session;
+        }
+    }
+
+    internal static void Stop(FunctionTraceSession session)
+    {
+        lock (s_gate)
+        {
+            s_sessions = [.. s_sessions.Where(s => s != session)];
+            s_enabled = s_sessions.Length > 0;
         }
     }
 
@@ -74,9 +84,14 @@ public static class FunctionTrace
 
     private static FunctionTraceThread? Thread()
     {
-        FunctionTraceSession? session = s_session;
+        Host? host = HostTask.CurrentOrNull?.Host;
+        FunctionTraceSession? session = null;
+        foreach (FunctionTraceSession s in s_sessions)
+        {
+            if (s.Host is null || s.Host == host) session = s;
+        }
+
         if (session is null) return null;
-        if (session.Host is { } host && HostTask.CurrentOrNull?.Host != host) return null;
         FunctionTraceThread? thread = t_thread;
         if (thread is null || thread.Session != session) t_thread = thread = session.NewThread();
         return thread;

@@ -4,7 +4,7 @@ using System.Text;
 namespace Kvm.Core.Tracing;
 
 /// <summary>What was recorded between start and stop: call trees by task.</summary>
-public sealed class FunctionTraceSession
+public sealed class FunctionTraceSession : IDisposable
 {
     private static readonly object s_gate = new();
     private static Dictionary<string, string>? s_modules;
@@ -23,6 +23,9 @@ public sealed class FunctionTraceSession
     {
         get { lock (_gate) return [.. _groups.Select(g => (g.Title, (IReadOnlyList<FunctionTraceNode>)[.. g.Roots]))]; }
     }
+
+    /// <summary>Stops recording.</summary>
+    public void Dispose() => FunctionTrace.Stop(this);
 
     internal FunctionTraceThread NewThread() => new(this);
 
