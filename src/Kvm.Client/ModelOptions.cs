@@ -11,6 +11,8 @@ public sealed class ModelOptions
     /// <summary>The processor model; null: the vendor's default one.</summary>
     public CpuModel? Cpu { get; set; }
 
+    internal CpuModel Processor => Cpu ?? (Vendor == CpuVendor.Intel ? CpuModel.IntelSkylake : CpuModel.AmdZen);
+
     /// <summary>How many processors the host has.</summary>
     public int Processors { get; set; } = 1;
 

@@ -16,8 +16,12 @@ internal static class CommandLine
     {
         var root = new RootCommand("A software KVM: the Linux 6.1 KVM kernel on emulated Intel and AMD processors, in one process. Without a command: demo." + ExitCodes)
         {
+            DemoCommand.Build(),
             RunCommand.Build(),
+            TraceCommand.Build(),
+            DoctorCommand.Build(),
         };
+        root.SetAction(_ => DemoCommand.Run());
         return root;
     }
 }

@@ -1,31 +1,82 @@
-using Kvm.Abi;
+using System.Collections.Concurrent;
+using Kvm.Core;
+using static Kvm.Abi.Uapi;
 
 namespace Kvm.Client.Backends;
 
-/// <summary>Waiting for the kernel model: until it can be loaded there is no such device.</summary>
-internal sealed class ModelBackend(ModelOptions options) : IKvmBackend
+/// <summary>The model: one host, one process on it. Booted by the first user, powered off by the last.</summary>
+public sealed class ModelBackend : IKvmBackend
 {
-    public string Name => $"model ({options.Cpu?.Name ?? options.Vendor.ToString()})";
+    /// <summary>SIGUSR1: its handler does nothing, its arrival interrupts KVM_RUN.</summary>
+    private const int KickSignal = 10;
 
-    public long Open(string path, int flags) => -(long)Errno.ENODEV;
+    private readonly Lock _lock = new();
+    private readonly ModelOptions _options;
+    private readonly ConcurrentDictionary<long, HostTask> _tasks = new();
+    private ModelHost? _host;
+    private HostProcess? _process;
+    private int _users;
 
-    public long Ioctl(int fd, uint request, ulong argument) => -(long)Errno.EBADF;
+    internal ModelBackend(ModelOptions options) => _options = options;
 
-    public long Close(int fd) => -(long)Errno.EBADF;
+    public string Name => $"model, {_options.Processor.Name}";
 
-    public long Dup(int fd) => -(long)Errno.EBADF;
+    /// <summary>The running host: its log, modules, processors. Null while nobody uses it.</summary>
+    public Host? Host => Volatile.Read(ref _host)?.Host;
 
-    public long Mmap(int fd, ulong length, int prot, int flags, long offset) => -(long)Errno.EBADF;
+    public long Open(string path, int flags) => Process.Open(path, flags).Raw;
 
-    public long MapAnonymous(ulong length) => -(long)Errno.ENOMEM;
+    public long Ioctl(int fd, uint request, ulong argument) => Process.Ioctl(fd, request, argument).Raw;
 
-    public long Munmap(ulong address, ulong length) => -(long)Errno.EINVAL;
+    public long Close(int fd) => Process.Close(fd).Raw;
 
-    public long CurrentThread() => 0;
+    public long Dup(int fd) => Process.Dup(fd).Raw;
 
-    public void Interrupt(long thread) { }
+    public long Mmap(int fd, ulong length, int prot, int flags, long offset) => Process.Mmap(length, prot, flags, fd, (ulong)offset).Raw;
 
-    public void AddUser() { }
+    public long MapAnonymous(ulong length) => Process.Mmap(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS).Raw;
 
-    public void RemoveUser() { }
+    public long Munmap(ulong address, ulong length) => Process.Munmap(address, length).Raw;
+
+    public long CurrentThread()
+    {
+        HostTask task = Process.Task;
+        if (!_tasks.ContainsKey(task.Pid)) _tasks[task.Pid] = task;
+        return task.Pid;
+    }
+
+    public void Interrupt(long thread)
+    {
+        if (_tasks.TryGetValue(thread, out HostTask? task)) task.Send(KickSignal);
+    }
+
+    public void AddUser()
+    {
+        lock (_lock)
+        {
+            if (_users == 0)
+            {
+                _host = ModelHost.Boot(_options);
+                _process = _host.Host.CreateProcess("vmm");
+                _process.SignalHandler = static (_, _) => { };
+            }
+
+            _users++;
+        }
+    }
+
+    public void RemoveUser()
+    {
+        lock (_lock)
+        {
+            if (--_users > 0) return;
+            _process!.Exit();
+            _process = null;
+            _host!.Dispose();
+            _host = null;
+            _tasks.Clear();
+        }
+    }
+
+    private HostProcess Process => Volatile.Read(ref _process) ?? throw new ObjectDisposedException(Name);
 }
