@@ -20,8 +20,14 @@ internal static class DoctorCommand
     private static int Run()
     {
         AnsiConsole.MarkupLineInterpolated($"host: {RuntimeInformation.OSDescription}, {RuntimeInformation.ProcessArchitecture}, {RuntimeInformation.FrameworkDescription}");
+        string[] standard = [CpuModel.IntelSkylake.Name, CpuModel.AmdZen.Name];
         bool modelsWork = true;
-        foreach (string name in CpuModel.Names) modelsWork &= Check($"model, {name}", KvmBackend.ByName("model", name), required: true);
+        foreach (string name in CpuModel.Names)
+        {
+            bool required = standard.Contains(name);
+            modelsWork &= Check($"model, {name}", KvmBackend.ByName("model", name), required) || !required;
+        }
+
         Check("native, /dev/kvm", KvmBackend.Native, required: false);
         return modelsWork ? ExitCode.Success : ExitCode.NoKvm;
     }

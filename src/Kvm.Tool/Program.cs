@@ -1,6 +1,13 @@
 using System.CommandLine;
 using Kvm.Client;
 using Kvm.Tool;
+using Spectre.Console;
+
+if (Console.IsOutputRedirected)
+{
+    AnsiConsole.Profile.Capabilities.Ansi = false;
+    AnsiConsole.Profile.Width = 500; // whoever reads it breaks the lines
+}
 
 RootCommand root = CommandLine.Build();
 ParseResult parsed = root.Parse(args);

@@ -23,7 +23,7 @@ public static class Kernels
         }
     }
 
-    private static IKvmBackend Backend(string kernel) => kernel switch
+    public static IKvmBackend Backend(string kernel) => kernel switch
     {
         "native" => KvmBackend.Native,
         _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
