@@ -36,7 +36,7 @@ public sealed unsafe partial class KvmAmd
             {
                 NestedOps.LeaveNested(vcpu);
                 SetGif(svm, true);
-                if (!arch.EnableVmwareBackdoor)
+                if (!arch.Params.EnableVmwareBackdoor)
                     ClrExceptionIntercept(svm, GP_VECTOR);
                 FunctionTrace.Leaf("svm_free_nested");
             }

@@ -164,7 +164,7 @@ public sealed unsafe partial class KvmAmd
                 PrInfo("LBR virtualization supported");
         }
 
-        if (!arch.EnablePmu)
+        if (!arch.Params.EnablePmu)
             PrInfo("PMU virtualization is disabled");
     }
 
@@ -216,7 +216,7 @@ public sealed unsafe partial class KvmAmd
         }
 
         CapIf(BootCpuHas(X86Feature.LS_CFG_SSBD) || BootCpuHas(X86Feature.AMD_SSBD), X86Feature.VIRT_SSBD);
-        CapIf(arch.EnablePmu && BootCpuHas(X86Feature.PERFCTR_CORE), X86Feature.PERFCTR_CORE);
+        CapIf(arch.Params.EnablePmu && BootCpuHas(X86Feature.PERFCTR_CORE), X86Feature.PERFCTR_CORE);
         FunctionTrace.Leaf("sev_set_cpu_caps");
         arch.CpuCapClear(X86Feature.BUS_LOCK_DETECT);
     }

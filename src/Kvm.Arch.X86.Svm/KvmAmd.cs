@@ -22,7 +22,7 @@ public sealed unsafe partial class KvmAmd : IKvmX86Ops, IKvmX86InitOps
     {
         this.arch = arch;
         host = arch.Host;
-        system = arch.System;
+        system = arch.HostX86;
         Parameters = parameters;
         svmData = new SvmCpuData[host.Cpus.Count];
         currentTscRatio = new ulong[host.Cpus.Count];

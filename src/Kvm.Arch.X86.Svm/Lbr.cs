@@ -47,7 +47,7 @@ public sealed unsafe partial class KvmAmd
     {
         if (Parameters.Lbrv == 0)
         {
-            svm.PrUnimplWrmsr(index, data);
+            arch.PrUnimplWrmsr(svm, index, data);
             return 0;
         }
 

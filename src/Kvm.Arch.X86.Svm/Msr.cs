@@ -154,7 +154,7 @@ public sealed unsafe partial class KvmAmd
                 return 0;
             case MSR_VM_CR: return SetVmCr(svm, data);
             case MSR_VM_IGNNE:
-                vcpu.PrUnimplWrmsr(msr.Index, data);
+                arch.PrUnimplWrmsr(vcpu, msr.Index, data);
                 return 0;
             case MSR_AMD64_DE_CFG: return SetDeCfg(svm, msr);
             default: return vcpu.SetMsrCommon(ref msr);

@@ -115,7 +115,7 @@ public sealed unsafe partial class KvmAmd
         SetExceptionIntercept(svm, AC_VECTOR);
         SetExceptionIntercept(svm, DB_VECTOR);
         // VMware backdoor ports may raise #GP because of the I/O permission bitmap of the guest's TSS.
-        if (arch.EnableVmwareBackdoor)
+        if (arch.Params.EnableVmwareBackdoor)
             SetExceptionIntercept(svm, GP_VECTOR);
         SetIntercept(svm, INTERCEPT_INTR);
         SetIntercept(svm, INTERCEPT_NMI);
