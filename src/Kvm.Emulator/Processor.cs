@@ -68,6 +68,7 @@ public sealed unsafe partial class Processor : IDisposable
     public void Dispose()
     {
         Mmu.Dispose();
+        svm?.Dispose();
         NativeMemory.AlignedFree(State);
         State = null;
     }

@@ -72,8 +72,8 @@ internal sealed unsafe partial class SvmGuest
         return true;
     }
 
-    /// <summary>V_IRQ is set, so the loop must look at boundaries whenever a gate of virtual interrupts may have opened.</summary>
-    internal bool VirtualInterruptPending => virtualIrq;
+    public override bool VirtualEventPending => virtualIrq;
+    public override bool NmiExitTakesNmi => false;
 
     private void RequestReevaluation()
     {

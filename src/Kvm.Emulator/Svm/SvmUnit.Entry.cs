@@ -51,11 +51,12 @@ internal sealed unsafe partial class SvmUnit
         state->Activity = ActivityState.Active;
         state->PendingDebug = 0;
         Gif = true;
+        cpu.CancelDelivery();
         cpu.UpdateMode();
-        cpu.Mmu.OnContextChange();
-        if (guest.VirtualInterruptPending || cpu.InterruptPending || (state->Rflags & Flags.TF) != 0)
-            cpu.Request(ExitRequests.Reevaluate);
-        if (PaePaging() && !cpu.Mmu.LoadPdptes(state->Cr3))
+        if (guest.VirtualEventPending || cpu.InterruptPending || cpu.NmiPending || cpu.InitPending)
+            cpu.Reevaluate();
+        // With nested paging the entries are read at each walk.
+        if (!guest.NestedPaging && PaePaging() && !cpu.Mmu.LoadPdptes(state->Cr3))
         {
             LoadPdptesFailed(v);
             return;

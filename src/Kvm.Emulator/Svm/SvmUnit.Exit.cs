@@ -52,8 +52,8 @@ internal sealed unsafe partial class SvmUnit
         guest.EventDelivery(false, default);
         Gif = false;
         LoadHost(&HostSave->Save);
+        cpu.CancelDelivery();
         cpu.UpdateMode();
-        cpu.Mmu.OnContextChange();
         // A host that paged with PAE reloads its pointers; no host state means shutdown.
         if (PaePaging() && !cpu.Mmu.LoadPdptes(state->Cr3))
             state->Activity = ActivityState.Shutdown;

@@ -139,7 +139,7 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     {
         Gif = value;
         if (value)
-            cpu.Request(ExitRequests.Reevaluate);
+            cpu.Reevaluate();
     }
 
     internal InstructionResult Invlpga(ulong linear, uint asid)
@@ -165,14 +165,12 @@ internal sealed unsafe partial class SvmUnit : IDisposable
         return result;
     }
 
-    /// <summary>INIT and power-up: GIF = 1; the SVM MSRs keep their values over INIT.</summary>
+    /// <summary>INIT and power-up: GIF = 1; the SVM MSRs keep their values over INIT (VM_CR and VM_HSAVE_PA are set with the other MSRs).</summary>
     internal void Reset(bool init)
     {
         Gif = true;
         if (init)
             return;
-        VmCr = cpu.Bios.VmCr;
-        HsavePa = 0;
         TscRatio = DefaultTscRatio;
         svmKey = 0;
         shadowPa = ulong.MaxValue;

@@ -64,6 +64,10 @@ public abstract unsafe class NonRootMode
     /// in architectural priority. True when an exit or a virtual-interrupt delivery changed state.
     /// </summary>
     public abstract bool Boundary();
+    /// <summary>A virtual event waits for the guest to become interruptible: an interrupt shadow is followed by a look at the very next boundary.</summary>
+    public virtual bool VirtualEventPending => false;
+    /// <summary>An NMI that exits is taken by the exit (VMX) or stays pending for the host (SVM: until GIF is set again).</summary>
+    public virtual bool NmiExitTakesNmi => true;
     /// <summary>Whether RFLAGS.IF gates physical interrupts here (SVM V_INTR_MASKING uses the host's IF; VMX external-interrupt exiting ignores it).</summary>
     public abstract bool PhysicalInterruptsEnabled { get; }
     /// <summary>An event is being delivered through the IDT (IDT-vectoring information / EXITINTINFO for exits meanwhile). Called with delivering=false when done.</summary>

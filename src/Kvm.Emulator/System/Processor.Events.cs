@@ -77,7 +77,7 @@ public sealed unsafe partial class Processor
         CpuState* s = State;
         singleStepArmed = (s->Rflags & Flags.TF) != 0 && s->Activity == ActivityState.Active;
         resumeFlagArmed = (s->Rflags & Flags.RF) != 0;
-        bool held = s->InterruptShadow != 0 && (nmiPending || InterruptPending || s->PendingDebug != 0);
+        bool held = s->InterruptShadow != 0 && (nmiPending || InterruptPending || s->PendingDebug != 0 || NonRoot is { VirtualEventPending: true });
         if (SingleStepRequired || held)
             Request(held ? ExitRequests.SingleStep | ExitRequests.Reevaluate : ExitRequests.SingleStep);
         else
@@ -153,7 +153,8 @@ public sealed unsafe partial class Processor
         // Asked first: whether blocking by NMI holds back an NMI that exits is the guest mode's business.
         if (guest is not null && guest.PhysicalNmi())
         {
-            nmiPending = false;
+            if (guest.NmiExitTakesNmi)
+                nmiPending = false;
             return true;
         }
         if (s->NmiBlocked != 0 || movSsShadow)

@@ -39,6 +39,7 @@ public sealed unsafe partial class Processor
         isDelivering = false;
         // INIT leaves processors other than the first waiting for a SIPI (MP initialization protocol).
         s->Activity = init && Index != 0 ? ActivityState.WaitForSipi : ActivityState.Active;
+        svm?.Reset(init);
         Mmu.OnDebugRegisters();
         Mmu.FlushAll();
         ClearRequest(ExitRequests.SingleStep);
