@@ -30,7 +30,6 @@ public sealed unsafe partial class Processor
             State->Activity = ActivityState.Active;
             if (info.Type == 2)
                 State->NmiBlocked = 1;
-            singleStepArmed = false;
         }
         return status;
     }

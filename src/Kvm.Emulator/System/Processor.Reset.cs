@@ -34,7 +34,6 @@ public sealed unsafe partial class Processor
         s->DebugCtl = 0;
         if (!init)
             ResetMsrs();
-        singleStepArmed = false;
         instructionBreakpoints = false;
         isDelivering = false;
         // INIT leaves processors other than the first waiting for a SIPI (MP initialization protocol).

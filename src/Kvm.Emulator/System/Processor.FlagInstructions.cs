@@ -1,0 +1,156 @@
+using Kvm.Emulator.Engine;
+
+namespace Kvm.Emulator;
+
+/// <summary>CLI, STI, POPF, CLAC, STAC, HLT, MONITOR, MWAIT.</summary>
+public sealed unsafe partial class Processor
+{
+    /// <remarks>SDM vol 2A, CLI: virtual-8086 (VME) and protected-mode virtual interrupts (PVI) act on VIF.</remarks>
+    internal static ExecStatus Cli(Processor cpu, Op* op)
+    {
+        CpuState* s = cpu.State;
+        if (!cpu.ProtectedMode || s->Cpl <= cpu.Iopl)
+        {
+            if (cpu.Virtual8086 && cpu.Iopl < 3)
+                return cpu.VirtualIf(false);
+            s->Rflags &= ~Flags.IF;
+            return ExecStatus.NextEndBlock;
+        }
+        return cpu.VirtualIf(false);
+    }
+
+    internal static ExecStatus Sti(Processor cpu, Op* op)
+    {
+        CpuState* s = cpu.State;
+        bool allowed = !cpu.ProtectedMode || (cpu.Virtual8086 ? cpu.Iopl == 3 : s->Cpl <= cpu.Iopl);
+        if (!allowed)
+            return cpu.VirtualIf(true);
+        if ((s->Rflags & Flags.IF) == 0)
+        {
+            s->Rflags |= Flags.IF;
+            s->InterruptShadow = 1;
+            cpu.Reevaluate();
+        }
+        else
+        {
+            s->InterruptShadow = 0;
+        }
+        return ExecStatus.NextEndBlock;
+    }
+
+    private ExecStatus VirtualIf(bool set)
+    {
+        bool virtualInterrupts = Virtual8086 ? (State->Cr4 & Cr4.VME) != 0 : (State->Cr4 & Cr4.PVI) != 0 && State->Cpl == 3;
+        if (!virtualInterrupts || (set && (State->Rflags & Flags.VIP) != 0))
+            return RaiseGp();
+        State->Rflags = set ? State->Rflags | Flags.VIF : State->Rflags & ~Flags.VIF;
+        State->InterruptShadow = 0;
+        return ExecStatus.NextEndBlock;
+    }
+
+    internal static ExecStatus Popf(Processor cpu, Op* op)
+    {
+        if (cpu.NonRoot is { } guest && guest.Simple(op->Length, SimpleIntercept.Popf))
+            return ExecStatus.Switched;
+        int width = op->Width;
+        CpuState* s = cpu.State;
+        bool vme = cpu.Virtual8086 && cpu.Iopl < 3;
+        if (vme && ((s->Cr4 & Cr4.VME) == 0 || width != 2))
+            return cpu.RaiseGp();
+        ulong sp = s->Gpr[4];
+        if (!cpu.PopAt(ref sp, width, out ulong flags))
+            return ExecStatus.Fault;
+        ulong old = cpu.Rflags;
+        ulong mask;
+        if (vme)
+        {
+            if ((flags & Flags.TF) != 0 || ((flags & Flags.IF) != 0 && (old & Flags.VIP) != 0))
+                return cpu.RaiseGp();
+            mask = Flags.Status | Flags.TF | Flags.DF | Flags.NT | Flags.VIF;
+            flags = (flags & ~Flags.VIF) | ((flags & Flags.IF) != 0 ? Flags.VIF : 0);
+        }
+        else if (cpu.Virtual8086)
+        {
+            mask = (width == 2 ? 0xffff : Flags.All) & Flags.All & ~(Flags.IOPL | Flags.VM | Flags.RF | Flags.VIF | Flags.VIP);
+        }
+        else if (!cpu.ProtectedMode)
+        {
+            mask = (width == 2 ? 0xffff : Flags.All) & Flags.All & ~(Flags.VM | Flags.RF | Flags.VIF | Flags.VIP);
+        }
+        else
+        {
+            mask = cpu.FlagsMask(width) & ~(Flags.RF | Flags.VIF | Flags.VIP);
+        }
+        // RF is cleared by POPF, VIF and VIP by a 32- or 64-bit one.
+        ulong cleared = width == 2 || cpu.Virtual8086 ? 0 : Flags.RF | (s->Cpl == 0 ? Flags.VIF | Flags.VIP : 0);
+        cpu.Rflags = (old & ~mask & ~cleared) | (flags & mask);
+        s->Gpr[4] = sp;
+        if (((old ^ s->Rflags) & (Flags.TF | Flags.AC | Flags.RF)) != 0)
+            cpu.UpdateMode();
+        if ((~old & s->Rflags & Flags.IF) != 0)
+            cpu.Reevaluate();
+        return ExecStatus.NextEndBlock;
+    }
+
+    internal static ExecStatus Clac(Processor cpu, Op* op) => cpu.SetAc(false);
+    internal static ExecStatus Stac(Processor cpu, Op* op) => cpu.SetAc(true);
+
+    private ExecStatus SetAc(bool value)
+    {
+        if (State->Cpl != 0 || !ProtectedMode)
+            return RaiseUd();
+        State->Rflags = value ? State->Rflags | Flags.AC : State->Rflags & ~Flags.AC;
+        UpdateMode();
+        return ExecStatus.NextEndBlock;
+    }
+
+    internal static ExecStatus Hlt(Processor cpu, Op* op)
+    {
+        if (cpu.State->Cpl != 0)
+            return cpu.RaiseGp();
+        if (cpu.NonRoot is { } guest && guest.Hlt(op->Length))
+            return ExecStatus.Switched;
+        cpu.EnterHalt(op);
+        return ExecStatus.Halted;
+    }
+
+    private void EnterHalt(Op* op)
+    {
+        State->Rip = NextRip(op);
+        State->InterruptShadow = 0;
+        State->Activity = ActivityState.Hlt;
+        Reevaluate();
+    }
+
+    private bool monitorArmed;
+
+    /// <remarks>SDM vol 2B, MONITOR: ECX != 0 is #GP(0); the address is checked as a byte load. The line is not watched: MWAIT ends at the next boundary.</remarks>
+    internal static ExecStatus Monitor(Processor cpu, Op* op)
+    {
+        if (cpu.State->Cpl != 0)
+            return cpu.RaiseUd();
+        if (cpu.NonRoot is { } guest && guest.Monitor(op->Length))
+            return ExecStatus.Switched;
+        if ((uint)cpu.State->Gpr[1] != 0)
+            return cpu.RaiseGp();
+        ulong offset = op->AddressWidth switch { 2 => (ushort)cpu.State->Gpr[0], 4 => (uint)cpu.State->Gpr[0], _ => cpu.State->Gpr[0] };
+        if (!cpu.Mmu.Read(op->Segment, offset, 1, out _))
+            return ExecStatus.Fault;
+        cpu.monitorArmed = true;
+        return ExecStatus.Next;
+    }
+
+    /// <remarks>SDM vol 2B, MWAIT: an implementation may leave the optimized state at any time; this one does at once, unless interrupts could never come.</remarks>
+    internal static ExecStatus Mwait(Processor cpu, Op* op)
+    {
+        if (cpu.State->Cpl != 0)
+            return cpu.RaiseUd();
+        if (cpu.NonRoot is { } guest && guest.Mwait(op->Length, cpu.monitorArmed))
+            return ExecStatus.Switched;
+        ulong extensions = cpu.Model.MaxLeaf >= 5 ? cpu.Model.Leaf(5).Ecx : 0;
+        if (((uint)cpu.State->Gpr[1] & ~1u) != 0 || ((uint)cpu.State->Gpr[1] == 1 && (extensions & 2) == 0))
+            return cpu.RaiseGp();
+        cpu.monitorArmed = false;
+        return ExecStatus.NextEndBlock;
+    }
+}
