@@ -1,3 +1,5 @@
+using Kvm.Emulator.Engine;
+
 namespace Kvm.Emulator;
 
 /// <summary>The emulated machine: processors, physical memory, a bus and a clock.</summary>
@@ -25,6 +27,8 @@ public sealed class Machine : IDisposable
     public PhysicalMemory Memory { get; }
     public IMachineBus Bus { get; set; }
     public TimeProvider Time { get; }
+    /// <summary>Physical pages with decoded code.</summary>
+    internal CodePages CodePages { get; } = new();
 
     internal ReadOnlySpan<Processor> ProcessorSpan => processors;
 

@@ -1,0 +1,88 @@
+using System.Collections.Frozen;
+using Iced.Intel;
+
+namespace Kvm.Emulator.Engine;
+
+/// <summary>Which instructions a processor has, from the CPUID leaves of its model.</summary>
+internal static class OpcodeFeatures
+{
+    /// <summary>CPUID leaf, subleaf, register (0 EAX … 3 EDX) and bit of a feature name.</summary>
+    private readonly record struct Bit(uint Leaf, uint Subleaf, int Register, int Number);
+
+    // Architecture every processor here has, whatever CPUID says.
+    private static readonly FrozenSet<string> Always = new[]
+    {
+        "INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64", "MULTIBYTENOP", "PAUSE", "CPUID", "PREFETCHW", "RDPMC", "WBNOINVD", "SMM",
+    }.ToFrozenSet();
+
+    private static readonly FrozenDictionary<string, Bit> Bits = new Dictionary<string, Bit>
+    {
+        ["FPU"] = new(1, 0, 3, 0),
+        ["FPU287"] = new(1, 0, 3, 0),
+        ["FPU387"] = new(1, 0, 3, 0),
+        ["TSC"] = new(1, 0, 3, 4),
+        ["MSR"] = new(1, 0, 3, 5),
+        ["CX8"] = new(1, 0, 3, 8),
+        ["SEP"] = new(1, 0, 3, 11),
+        ["CMOV"] = new(1, 0, 3, 15),
+        ["CLFSH"] = new(1, 0, 3, 19),
+        ["MMX"] = new(1, 0, 3, 23),
+        ["FXSR"] = new(1, 0, 3, 24),
+        ["SSE"] = new(1, 0, 3, 25),
+        ["SSE2"] = new(1, 0, 3, 26),
+        ["SSE3"] = new(1, 0, 2, 0),
+        ["MONITOR"] = new(1, 0, 2, 3),
+        ["VMX"] = new(1, 0, 2, 5),
+        ["SMX"] = new(1, 0, 2, 6),
+        ["CMPXCHG16B"] = new(1, 0, 2, 13),
+        ["SSE4_2"] = new(1, 0, 2, 20),
+        ["MOVBE"] = new(1, 0, 2, 22),
+        ["POPCNT"] = new(1, 0, 2, 23),
+        ["XSAVE"] = new(1, 0, 2, 26),
+        ["RDRAND"] = new(1, 0, 2, 30),
+        ["FSGSBASE"] = new(7, 0, 1, 0),
+        ["BMI1"] = new(7, 0, 1, 3),
+        ["BMI2"] = new(7, 0, 1, 8),
+        ["INVPCID"] = new(7, 0, 1, 10),
+        ["RDSEED"] = new(7, 0, 1, 18),
+        ["ADX"] = new(7, 0, 1, 19),
+        ["SMAP"] = new(7, 0, 1, 20),
+        ["CLFLUSHOPT"] = new(7, 0, 1, 23),
+        ["CLWB"] = new(7, 0, 1, 24),
+        ["RDPID"] = new(7, 0, 2, 22),
+        ["PKU"] = new(7, 0, 2, 3),
+        ["XSAVEOPT"] = new(0xd, 1, 0, 0),
+        ["XSAVEC"] = new(0xd, 1, 0, 1),
+        ["XSAVES"] = new(0xd, 1, 0, 3),
+        ["SVM"] = new(0x80000001, 0, 2, 2),
+        ["SKINIT_or_SVM"] = new(0x80000001, 0, 2, 2),
+        ["LZCNT"] = new(0x80000001, 0, 2, 5),
+        ["MONITORX"] = new(0x80000001, 0, 2, 29),
+        ["SYSCALL"] = new(0x80000001, 0, 3, 11),
+        ["RDTSCP"] = new(0x80000001, 0, 3, 27),
+        ["CLZERO"] = new(0x80000008, 0, 1, 0),
+        ["INVEPT"] = new(1, 0, 2, 5),
+        ["INVVPID"] = new(1, 0, 2, 5),
+    }.ToFrozenDictionary();
+
+    /// <summary>For every feature that instructions name, whether <paramref name="model"/> has it.</summary>
+    internal static bool[] Announced(CpuModel model)
+    {
+        CpuidFeature[] features = Enum.GetValues<CpuidFeature>();
+        var present = new bool[(int)features.Max() + 1];
+        foreach (CpuidFeature feature in features)
+            present[(int)feature] = Has(model, feature.ToString());
+        return present;
+    }
+
+    internal static bool Has(CpuModel model, string feature)
+    {
+        if (Always.Contains(feature))
+            return true;
+        if (!Bits.TryGetValue(feature, out Bit bit) || bit.Leaf > (bit.Leaf >= 0x80000000 ? model.MaxExtendedLeaf : model.MaxLeaf))
+            return false;
+        CpuidLeaf leaf = model.Leaf(bit.Leaf, bit.Subleaf);
+        uint value = bit.Register switch { 0 => leaf.Eax, 1 => leaf.Ebx, 2 => leaf.Ecx, _ => leaf.Edx };
+        return (value >> bit.Number & 1) != 0;
+    }
+}
