@@ -18,7 +18,7 @@ internal sealed unsafe partial class CodeCache
     internal Block* FindFast(CpuState* s, ulong rip)
     {
         ulong linear = LinearRip(s, rip);
-        TlbEntry* entry = s->Tlb + ((linear >> 12) & (TlbEntry.Entries - 1));
+        TlbEntry* entry = Operand.Entry(s, linear);
         if (entry->ExecTag != (linear & Operand.PageMask))
             return null;
         Block* b = Lookup((byte*)(linear + entry->Addend), s->Mode);
@@ -108,6 +108,7 @@ internal sealed unsafe partial class CodeCache
             return DecodeCrossing(b, page, linear, mode, inPage);
         b->OpCount = (ushort)count;
         b->ByteLength = (ushort)length;
+        Lowering.Finish(ops, count);
         Finish(b, page);
         new ReadOnlySpan<byte>(code, length).CopyTo(new Span<byte>(Block.Copy(b), length));
         return b;
@@ -159,7 +160,7 @@ internal sealed unsafe partial class CodeCache
     {
         Op* end = Block.Ops(b) + b->OpCount;
         *end = default;
-        end->Kind = OpKind.EndOfBlock;
+        end->Kind = (b->Mode & Block.SingleInstruction) != 0 ? OpKind.Leave : OpKind.EndOfBlock;
         end->BlockOffset = b->ByteLength;
         end->BlockDisp = b->ByteLength;
         end->AddressMask = (b->Mode & (uint)CodeMode.SizeMask) == (uint)CodeMode.Code64 ? ulong.MaxValue : uint.MaxValue;

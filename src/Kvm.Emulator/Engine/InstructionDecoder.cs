@@ -64,22 +64,32 @@ internal sealed unsafe class InstructionDecoder
         op.Width = layout.Width != 0 ? layout.Width : codeSize == 2 ? (byte)8 : (byte)4;
         ScanPrefixes(bytes, codeSize, ref op, instruction);
         Operands(instruction, layout, ref op);
-        op.Handler = Handler(instruction.Code);
+        op.Handler = Handler(ref op);
         return DecodeResult.Done;
     }
 
-    private delegate*<Processor, Op*, ExecStatus> Handler(Code code)
+    /// <summary>The handler, or one that faults for what the processor does not have (the code is INVALID then).</summary>
+    private delegate*<Processor, Op*, ExecStatus> Handler(ref Op op)
     {
-        ref readonly OpcodeRow row = ref OpcodeTable.Instance[code];
-        bool floatingPoint = false, missing = false;
-        foreach (CpuidFeature feature in code.CpuidFeatures())
+        ref readonly OpcodeRow row = ref OpcodeTable.Instance[op.Code];
+        bool missing = false;
+        OpcodeUnit unit = OpcodeUnit.Integer;
+        foreach (CpuidFeature feature in op.Code.CpuidFeatures())
         {
-            floatingPoint |= feature is CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387;
             missing |= !features[(int)feature];
+            unit = (OpcodeUnit)Math.Max((int)unit, (int)OpcodeFeatures.UnitOf(feature));
         }
         if (row.Handler != null && (!missing || (row.Flags & OpcodeFlags.AnyFeature) != 0))
             return row.Handler;
-        return floatingPoint ? &Data.FloatingPoint : &Data.Ud;
+        op.Code = Code.INVALID;
+        return unit switch
+        {
+            OpcodeUnit.X87 => &Data.X87,
+            OpcodeUnit.Mmx => &Data.Mmx,
+            OpcodeUnit.Sse => &Data.Sse,
+            OpcodeUnit.Avx => &Data.Avx,
+            _ => &Data.Ud,
+        };
     }
 
     // An instruction that would be longer than 15 bytes raises #GP; anything else that cannot be decoded raises #UD.

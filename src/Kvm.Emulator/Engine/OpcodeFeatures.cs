@@ -3,6 +3,9 @@ using Iced.Intel;
 
 namespace Kvm.Emulator.Engine;
 
+/// <summary>Whose state an instruction works on.</summary>
+internal enum OpcodeUnit { Integer, X87, Mmx, Sse, Avx }
+
 /// <summary>Which instructions a processor has, from the CPUID leaves of its model.</summary>
 internal static class OpcodeFeatures
 {
@@ -74,6 +77,20 @@ internal static class OpcodeFeatures
             present[(int)feature] = Has(model, feature.ToString());
         return present;
     }
+
+    private static readonly OpcodeUnit[] Units = [.. Enumerable.Range(0, (int)Enum.GetValues<CpuidFeature>().Max() + 1).Select(i => UnitOf(((CpuidFeature)i).ToString()))];
+
+    internal static OpcodeUnit UnitOf(CpuidFeature feature) => Units[(int)feature];
+
+    private static OpcodeUnit UnitOf(string name) => name switch
+    {
+        "FPU" or "FPU287" or "FPU387" or "FXSR" => OpcodeUnit.X87,
+        "MMX" or "D3NOW" or "D3NOWEXT" => OpcodeUnit.Mmx,
+        "AES" or "PCLMULQDQ" or "SHA" or "GFNI" => OpcodeUnit.Sse,
+        _ when name.StartsWith("SSE", StringComparison.Ordinal) || name == "SSSE3" => OpcodeUnit.Sse,
+        _ when name.StartsWith("AVX", StringComparison.Ordinal) || name is "FMA" or "F16C" or "VAES" or "VPCLMULQDQ" => OpcodeUnit.Avx,
+        _ => OpcodeUnit.Integer,
+    };
 
     internal static bool Has(CpuModel model, string feature)
     {

@@ -17,18 +17,21 @@ internal static unsafe class Operand
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static byte* Rm(CpuState* s, Op* op) => (byte*)s + op->RmSlot;
 
-    /// <summary>The linear address when the TLB path applies; an address no tag matches otherwise.</summary>
+    /// <summary>The effective address of an operand on the fast path.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static ulong FastLinear(CpuState* s, Op* op)
-        => ((*(ulong*)((byte*)s + op->BaseSlot) + (*(ulong*)((byte*)s + op->IndexSlot) << op->Scale) + (ulong)op->BlockDisp) & op->AddressMask)
-            + *(ulong*)((byte*)s + op->SegmentSlot);
+    internal static ulong FastOffset(CpuState* s, Op* op)
+        => (*(ulong*)((byte*)s + op->BaseSlot) + (*(ulong*)((byte*)s + op->IndexSlot) << op->Scale) + (ulong)op->BlockDisp) & op->AddressMask;
 
-    /// <summary>Host pointer of a readable operand, null when the TLB does not give one.</summary>
+    /// <summary>The entry a linear address maps to.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static TlbEntry* Entry(CpuState* s, ulong linear) => (TlbEntry*)((byte*)s->Tlb + ((linear >> 7) & ((TlbEntry.Entries - 1) << 5)));
+
+    /// <summary>Host pointer of a readable operand, null when the TLB does not give one (or the operand's segment needs checks).</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static byte* FastRead(CpuState* s, Op* op, uint size)
     {
-        ulong linear = FastLinear(s, op);
-        TlbEntry* entry = s->Tlb + ((linear >> 12) & (TlbEntry.Entries - 1));
+        ulong linear = FastOffset(s, op) + *(ulong*)((byte*)s + op->SegmentSlot);
+        TlbEntry* entry = Entry(s, linear);
         return entry->ReadTag == ((linear + (size - 1)) & PageMask) ? (byte*)(linear + entry->Addend) : null;
     }
 
@@ -36,9 +39,24 @@ internal static unsafe class Operand
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static byte* FastWrite(CpuState* s, Op* op, uint size)
     {
-        ulong linear = FastLinear(s, op);
-        TlbEntry* entry = s->Tlb + ((linear >> 12) & (TlbEntry.Entries - 1));
+        ulong linear = FastOffset(s, op) + *(ulong*)((byte*)s + op->SegmentSlot);
+        TlbEntry* entry = Entry(s, linear);
         return entry->WriteTag == ((linear + (size - 1)) & PageMask) ? (byte*)(linear + entry->Addend) : null;
+    }
+
+    /// <summary>Eight bytes of stack in 64-bit code.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static byte* FastStackRead(CpuState* s, ulong linear)
+    {
+        TlbEntry* entry = Entry(s, linear);
+        return entry->ReadTag == ((linear + 7) & PageMask) ? (byte*)(linear + entry->Addend) : null;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static byte* FastStackWrite(CpuState* s, ulong linear)
+    {
+        TlbEntry* entry = Entry(s, linear);
+        return entry->WriteTag == ((linear + 7) & PageMask) ? (byte*)(linear + entry->Addend) : null;
     }
 
     /// <summary>Pointer to the operand's bytes for reading: in guest memory, or a copy in <see cref="CpuState.Scratch"/>. Null: fault pending. RIP must be set.</summary>

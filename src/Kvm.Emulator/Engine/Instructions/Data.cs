@@ -251,8 +251,15 @@ internal static unsafe class Data
     /// <summary>CLFLUSH CLFLUSHOPT CLWB: checked as a byte read.</summary>
     internal static ExecStatus CacheLine(Processor cpu, Op* op) => Operand.Read<W8>(cpu, op, out _) ? ExecStatus.Next : ExecStatus.Fault;
 
-    /// <summary>x87, SSE and AVX state that the engine does not execute: #NM when CR0.EM or CR0.TS asks for it, #UD otherwise.</summary>
-    internal static ExecStatus FloatingPoint(Processor cpu, Op* op) => (cpu.State->Cr0 & 0xc) != 0 ? cpu.Raise(new Fault(Fault.NM)) : cpu.RaiseUd();
+    // What the engine does not execute faults as on a processor whose operating system has switched the unit off: with #NM while CR0 asks for it, else #UD.
+    private const ulong Emulation = 4, TaskSwitched = 8, OsFxsr = 1UL << 9, OsXsave = 1UL << 18;
+
+    internal static ExecStatus X87(Processor cpu, Op* op) => (cpu.State->Cr0 & (Emulation | TaskSwitched)) != 0 ? cpu.Raise(new Fault(Fault.NM)) : cpu.RaiseUd();
+    internal static ExecStatus Mmx(Processor cpu, Op* op) => Unit(cpu, (cpu.State->Cr0 & Emulation) == 0);
+    internal static ExecStatus Sse(Processor cpu, Op* op) => Unit(cpu, (cpu.State->Cr0 & Emulation) == 0 && (cpu.State->Cr4 & OsFxsr) != 0);
+    internal static ExecStatus Avx(Processor cpu, Op* op) => Unit(cpu, (cpu.State->Cr4 & OsXsave) != 0);
+
+    private static ExecStatus Unit(Processor cpu, bool enabled) => enabled && (cpu.State->Cr0 & TaskSwitched) != 0 ? cpu.Raise(new Fault(Fault.NM)) : cpu.RaiseUd();
 
     /// <summary>WAIT: #NM when CR0.MP and CR0.TS are both set.</summary>
     internal static ExecStatus Wait(Processor cpu, Op* op) => (cpu.State->Cr0 & 0xa) == 0xa ? cpu.Raise(new Fault(Fault.NM)) : ExecStatus.Next;
