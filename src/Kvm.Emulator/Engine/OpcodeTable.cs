@@ -64,8 +64,4 @@ internal enum OpcodeFlags
     SetsShadow = 4,
     /// <summary>Executes without a CPUID check (the row's handler decides).</summary>
     AnyFeature = 8,
-    /// <summary>INT n, INT3, INTO, INT1: delivers an event, so no single-step trap follows.</summary>
-    DeliversEvent = 16,
-    /// <summary>IRET, POPF: loads RFLAGS, so RF is not cleared after it.</summary>
-    LoadsFlags = 32,
 }

@@ -44,41 +44,23 @@ public sealed unsafe partial class Processor
             if (block == null)
             {
                 DeliverPending();
-                s->InterruptShadow = 0;
                 continue;
             }
             ExecStatus status = single ? Step(cache, block, ref budget) : Interpreter.Execute(this, cache, block, ref budget);
             if (status == ExecStatus.Fault)
-            {
                 DeliverPending();
-                s->InterruptShadow = 0;
-            }
         }
         s->InstructionsRetired += (ulong)(start - budget);
         return reason;
     }
 
-    /// <summary>One instruction, with what follows from RFLAGS.TF, RFLAGS.RF and the interrupt shadow at its end.</summary>
+    /// <summary>One instruction; an interrupt shadow ends with it unless it casts a new one.</summary>
     private ExecStatus Step(CodeCache cache, Block* block, ref long budget)
     {
-        const ulong trap = 1UL << 8, resume = 1UL << 16, singleStep = 1UL << 14;
-        CpuState* s = State;
-        Op* op = Block.Ops(block);
-        OpcodeFlags flags = OpcodeTable.Instance[op->Code].Flags;
-        ulong before = s->Rflags;
+        OpcodeFlags flags = OpcodeTable.Instance[Block.Ops(block)->Code].Flags;
         ExecStatus status = Interpreter.Execute(this, cache, block, ref budget);
-        if (status is ExecStatus.Fault or ExecStatus.Switched)
-            return status;
-        if ((flags & OpcodeFlags.SetsShadow) == 0)
-            s->InterruptShadow = 0;
-        if (status == ExecStatus.Again || (flags & OpcodeFlags.DeliversEvent) == 0)
-        {
-            if ((before & resume) != 0 && (flags & OpcodeFlags.LoadsFlags) == 0 && status != ExecStatus.Again)
-                s->Rflags &= ~resume;
-            // A trap after MOV SS or POP SS waits for the instruction that follows.
-            if ((before & trap) != 0 && ((flags & OpcodeFlags.SetsShadow) == 0 || (s->InterruptShadow & 2) == 0))
-                s->PendingDebug |= singleStep;
-        }
+        if (status is not (ExecStatus.Fault or ExecStatus.Switched) && (flags & OpcodeFlags.SetsShadow) == 0)
+            State->InterruptShadow = 0;
         return status;
     }
 }

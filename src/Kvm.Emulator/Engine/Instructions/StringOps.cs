@@ -64,6 +64,8 @@ internal static unsafe class StringOps
     private static byte* Window(Processor cpu, Seg segment, ulong offset, in Cursor c, int size, bool write, ref ulong elements)
     {
         CpuState* s = cpu.State;
+        if ((s->ExitRequest & (uint)ExitRequests.SingleStep) != 0)
+            return null;
         bool backward = c.Step < 0;
         // Keep the offsets from wrapping.
         ulong room = backward ? offset / (ulong)size + 1 : (c.Mask - offset) / (ulong)size + (c.Mask == ulong.MaxValue ? 0 : 1UL);
