@@ -3,26 +3,17 @@ namespace Kvm.Emulator.Engine;
 /// <summary>Turns a decoded instruction into a case of the engine's switch where there is one, and fills in the operand slots.</summary>
 internal static unsafe partial class Lowering
 {
-    private static readonly byte ZeroSlot = Offset(nameof(CpuState.Zero));
-    private static readonly byte BlockRipSlot = Offset(nameof(CpuState.BlockRip));
-    private static readonly byte UnmatchableSlot = Offset(nameof(CpuState.Unmatchable));
-    private static readonly ushort SegmentBase = SegmentOffset();
+    private static readonly byte ZeroSlot, BlockRipSlot, UnmatchableSlot;
+    private static readonly ushort SegmentBase;
 
-    private static byte Offset(string field)
+    static Lowering()
     {
-        CpuState* s = null;
-        return field switch
-        {
-            nameof(CpuState.Zero) => (byte)(nuint)(&s->Zero),
-            nameof(CpuState.BlockRip) => (byte)(nuint)(&s->BlockRip),
-            _ => (byte)(nuint)(&s->Unmatchable),
-        };
-    }
-
-    private static ushort SegmentOffset()
-    {
-        CpuState* s = null;
-        return (ushort)(nuint)(&s->Segs);
+        CpuState state = default;
+        byte* start = (byte*)&state;
+        ZeroSlot = checked((byte)((byte*)&state.Zero - start));
+        BlockRipSlot = checked((byte)((byte*)&state.BlockRip - start));
+        UnmatchableSlot = checked((byte)((byte*)&state.Unmatchable - start));
+        SegmentBase = checked((ushort)((byte*)&state.Segs - start));
     }
 
     /// <summary>Fills in the slots and selects the case. True when the block ends after this instruction.</summary>
