@@ -9,6 +9,4 @@ internal sealed unsafe class MemoryRange(ulong start, ulong size, byte* host, bo
     public readonly byte* Host = host;
     /// <summary>Mapped by <see cref="PhysicalMemory.Allocate"/>: unmapped with the machine.</summary>
     public readonly bool Owned = owned;
-    /// <summary>How many registrations cover exactly this range.</summary>
-    public int References = 1;
 }

@@ -15,6 +15,8 @@ public sealed unsafe class PhysicalMemory : IDisposable
 
     private readonly Machine machine;
     private readonly Lock gate = new();
+    private readonly List<MemoryRange> registrations = [];
+    /// <summary>Union of the registrations, sorted, disjoint.</summary>
     private MemoryRange[] ranges = [];
     private ulong nextHint = 64UL << 30;
 
@@ -77,7 +79,9 @@ public sealed unsafe class PhysicalMemory : IDisposable
         return null;
     }
 
-    /// <summary>Makes process memory RAM. Both arguments are multiples of 4 KiB. The same range may be registered again (counted); a partial overlap is an error of the caller.</summary>
+    /// <summary>
+    /// Makes process memory RAM. Both arguments are multiples of 4 KiB. Registrations are counted and may overlap: an address is RAM while one of them covers it.
+    /// </summary>
     public void Register(void* start, ulong size) => Insert((ulong)start, size, (byte*)start, owned: false);
 
     /// <inheritdoc cref="Register(void*, ulong)"/>
@@ -86,17 +90,23 @@ public sealed unsafe class PhysicalMemory : IDisposable
     /// <summary>Makes RAM appear at a physical address of choice (a bare-metal machine's low memory), backed by <paramref name="host"/>.</summary>
     public void Map(ulong physical, ulong size, byte* host) => Insert(physical, size, host, owned: false);
 
-    /// <summary>Withdraws RAM: every processor drops translations of it before it executes its next block.</summary>
+    /// <summary>
+    /// Takes back one registration. Every processor drops translations of withdrawn RAM at its next boundary: memory that is to be unmapped must first be left
+    /// by processors that execute (stop them, or wait for the boundary).
+    /// </summary>
     public void Unregister(ulong start, ulong size)
     {
         lock (gate)
         {
-            int index = Array.FindIndex(ranges, r => r.Start == start && r.Size == size);
+            int index = registrations.FindIndex(r => r.Start == start && r.Size == size);
             if (index < 0)
-                throw new ArgumentException($"no RAM range at 0x{start:x} of 0x{size:x} bytes", nameof(start));
-            if (--ranges[index].References > 0)
-                return;
-            Volatile.Write(ref ranges, [.. ranges[..index], .. ranges[(index + 1)..]]);
+                throw new ArgumentException($"no RAM registration at 0x{start:x} of 0x{size:x} bytes", nameof(start));
+            registrations.RemoveAt(index);
+            int at = Array.FindIndex(ranges, r => r.Start == start && r.Size == size);
+            if (at >= 0 && !registrations.Exists(r => r.Start < start + size && start < r.End))
+                Volatile.Write(ref ranges, [.. ranges[..at], .. ranges[(at + 1)..]]);
+            else
+                Volatile.Write(ref ranges, Union(registrations));
             Epoch++;
         }
         machine.FlushAll();
@@ -130,10 +140,14 @@ public sealed unsafe class PhysicalMemory : IDisposable
 
     public void Dispose()
     {
-        foreach (MemoryRange range in ranges)
-            if (range.Owned)
-                LibC.munmap(range.Host, (nuint)range.Size);
-        ranges = [];
+        lock (gate)
+        {
+            foreach (MemoryRange range in registrations)
+                if (range.Owned)
+                    LibC.munmap(range.Host, (nuint)range.Size);
+            registrations.Clear();
+            ranges = [];
+        }
     }
 
     private static ulong RoundUp(ulong size) => (size + PageSize - 1) & ~(PageSize - 1);
@@ -182,19 +196,35 @@ public sealed unsafe class PhysicalMemory : IDisposable
     {
         if (((start | size | (ulong)host) & (PageSize - 1)) != 0 || size == 0)
             throw new ArgumentException($"RAM range 0x{start:x}+0x{size:x} is not whole pages", nameof(start));
+        var added = new MemoryRange(start, size, host, owned);
         lock (gate)
         {
             int index = 0;
-            while (index < ranges.Length && ranges[index].Start < start)
+            while (index < ranges.Length && ranges[index].End <= start)
                 index++;
-            if (index < ranges.Length && ranges[index].Start == start && ranges[index].Size == size && ranges[index].Host == host)
-            {
-                ranges[index].References++;
-                return;
-            }
-            if ((index > 0 && ranges[index - 1].End > start) || (index < ranges.Length && ranges[index].Start < start + size))
-                throw new ArgumentException($"RAM range 0x{start:x}+0x{size:x} overlaps another", nameof(start));
-            Volatile.Write(ref ranges, [.. ranges[..index], new MemoryRange(start, size, host, owned), .. ranges[index..]]);
+            bool overlaps = index < ranges.Length && ranges[index].Start < added.End;
+            MemoryRange[] union = overlaps ? Union([.. registrations, added]) : [.. ranges[..index], added, .. ranges[index..]];
+            registrations.Add(added);
+            Volatile.Write(ref ranges, union);
         }
+    }
+
+    private static MemoryRange[] Union(List<MemoryRange> all)
+    {
+        var result = new List<MemoryRange>();
+        foreach (MemoryRange range in all.OrderBy(r => r.Start))
+        {
+            MemoryRange? last = result.Count > 0 ? result[^1] : null;
+            if (last is null || last.End <= range.Start)
+            {
+                result.Add(range);
+                continue;
+            }
+            if (last.Host - last.Start != range.Host - range.Start)
+                throw new ArgumentException($"RAM range 0x{range.Start:x}+0x{range.Size:x} overlaps another that is backed differently", nameof(all));
+            if (range.End > last.End)
+                result[^1] = new MemoryRange(last.Start, range.End - last.Start, last.Host, owned: false);
+        }
+        return [.. result];
     }
 }

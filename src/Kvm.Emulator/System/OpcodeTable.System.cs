@@ -6,8 +6,8 @@ internal sealed unsafe partial class OpcodeTable
 {
     private const OpcodeFlags End = OpcodeFlags.EndBlock;
     private const OpcodeFlags Shadow = OpcodeFlags.EndBlock | OpcodeFlags.SetsShadow;
-    private const OpcodeFlags Event = OpcodeFlags.EndBlock | (OpcodeFlags)16;
-    private const OpcodeFlags Loads = OpcodeFlags.EndBlock | (OpcodeFlags)32;
+    private const OpcodeFlags Event = OpcodeFlags.EndBlock | OpcodeFlags.DeliversEvent;
+    private const OpcodeFlags Loads = OpcodeFlags.EndBlock | OpcodeFlags.LoadsFlags;
 
     static partial void RegisterSystem(OpcodeTable t)
     {
