@@ -6,8 +6,6 @@ internal sealed unsafe partial class OpcodeTable
 {
     private const OpcodeFlags End = OpcodeFlags.EndBlock;
     private const OpcodeFlags Shadow = OpcodeFlags.EndBlock | OpcodeFlags.SetsShadow;
-    private const OpcodeFlags Event = OpcodeFlags.EndBlock | OpcodeFlags.DeliversEvent;
-    private const OpcodeFlags Loads = OpcodeFlags.EndBlock | OpcodeFlags.LoadsFlags;
 
     static partial void RegisterSystem(OpcodeTable t)
     {
@@ -79,16 +77,16 @@ internal sealed unsafe partial class OpcodeTable
         t.Row(Code.Retfw_imm16,        &Processor.FarReturnImmediate, End);
         t.Row(Code.Retfd_imm16,        &Processor.FarReturnImmediate, End);
         t.Row(Code.Retfq_imm16,        &Processor.FarReturnImmediate, End);
-        t.Row(Code.Iretw,              &Processor.IretHandler, Loads);
-        t.Row(Code.Iretd,              &Processor.IretHandler, Loads);
-        t.Row(Code.Iretq,              &Processor.IretHandler, Loads);
-        t.Row(Code.Int_imm8,           &Processor.IntHandler, Event);
-        t.Row(Code.Int3,               &Processor.Int3Handler, Event);
-        t.Row(Code.Into,               &Processor.IntoHandler, Event);
-        t.Row(Code.Int1,               &Processor.Int1Handler, Event);
+        t.Row(Code.Iretw,              &Processor.IretHandler, End);
+        t.Row(Code.Iretd,              &Processor.IretHandler, End);
+        t.Row(Code.Iretq,              &Processor.IretHandler, End);
+        t.Row(Code.Int_imm8,           &Processor.IntHandler, End);
+        t.Row(Code.Int3,               &Processor.Int3Handler, End);
+        t.Row(Code.Into,               &Processor.IntoHandler, End);
+        t.Row(Code.Int1,               &Processor.Int1Handler, End);
         t.Row(Code.Syscall,            &Processor.Syscall, End);
-        t.Row(Code.Sysretd,            &Processor.Sysret, Loads);
-        t.Row(Code.Sysretq,            &Processor.Sysret, Loads);
+        t.Row(Code.Sysretd,            &Processor.Sysret, End);
+        t.Row(Code.Sysretq,            &Processor.Sysret, End);
         t.Row(Code.Sysenter,           &Processor.Sysenter, End);
         t.Row(Code.Sysexitd,           &Processor.Sysexit, End);
         t.Row(Code.Sysexitq,           &Processor.Sysexit, End);
@@ -164,9 +162,9 @@ internal sealed unsafe partial class OpcodeTable
     {
         t.Row(Code.Cli,                &Processor.Cli, End);
         t.Row(Code.Sti,                &Processor.Sti, Shadow);
-        t.Row(Code.Popfw,              &Processor.Popf, Loads);
-        t.Row(Code.Popfd,              &Processor.Popf, Loads);
-        t.Row(Code.Popfq,              &Processor.Popf, Loads);
+        t.Row(Code.Popfw,              &Processor.Popf, End);
+        t.Row(Code.Popfd,              &Processor.Popf, End);
+        t.Row(Code.Popfq,              &Processor.Popf, End);
         t.Row(Code.Clac,               &Processor.Clac, End);
         t.Row(Code.Stac,               &Processor.Stac, End);
         t.Row(Code.Hlt,                &Processor.Hlt, End);

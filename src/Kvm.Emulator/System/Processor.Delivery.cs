@@ -30,6 +30,7 @@ public sealed unsafe partial class Processor
             State->Activity = ActivityState.Active;
             if (info.Type == 2)
                 State->NmiBlocked = 1;
+            DisarmStep();
         }
         return status;
     }

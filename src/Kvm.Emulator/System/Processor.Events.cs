@@ -4,6 +4,10 @@ namespace Kvm.Emulator;
 /// <remarks>SDM vol 3A, "Prioritization of Concurrent Events"; vol 3C, "VM Exits Before/During/After Event Delivery".</remarks>
 public sealed unsafe partial class Processor
 {
+    /// <summary>TF was set when the instruction just executed began.</summary>
+    private bool singleStepArmed;
+    /// <summary>RF was set when the instruction just executed began.</summary>
+    private bool resumeFlagArmed;
     /// <summary>The event whose delivery through the IDT has begun and not ended; Type and Vector valid while <see cref="isDelivering"/>.</summary>
     private EventInfo delivering;
     private bool isDelivering;
@@ -20,6 +24,8 @@ public sealed unsafe partial class Processor
             reason = StopReason.StopRequested;
             if (TakeRequests())
                 return true;
+            if (s->Activity == ActivityState.Active)
+                FinishInstruction();
             bool changed = TakeEvent();
             if (!changed && s->Activity == ActivityState.Active)
                 CheckInstructionBreakpoints();
@@ -54,10 +60,23 @@ public sealed unsafe partial class Processor
         return true;
     }
 
-    /// <summary>Whether the loop executes one instruction at a time from here.</summary>
+    /// <summary>What the instruction that just ended leaves behind: the single-step trap, RF off.</summary>
+    private void FinishInstruction()
+    {
+        if (resumeFlagArmed)
+            State->Rflags &= ~Flags.RF;
+        if (singleStepArmed)
+            State->PendingDebug |= Dr6Bs;
+        singleStepArmed = false;
+        resumeFlagArmed = false;
+    }
+
+    /// <summary>Before the next instruction: what it will leave behind, and whether the loop executes one instruction at a time from here.</summary>
     private void ArmNext()
     {
         CpuState* s = State;
+        singleStepArmed = (s->Rflags & Flags.TF) != 0;
+        resumeFlagArmed = (s->Rflags & Flags.RF) != 0;
         bool held = s->InterruptShadow != 0 && (nmiPending || InterruptPending || s->PendingDebug != 0 || NonRoot is { VirtualEventPending: true });
         if (SingleStepRequired || held)
             Request(held ? ExitRequests.SingleStep | ExitRequests.Reevaluate : ExitRequests.SingleStep);
@@ -184,6 +203,7 @@ public sealed unsafe partial class Processor
     /// <summary>Delivers <see cref="PendingFault"/> (or takes the pending memory exit) after ExecStatus.Fault; the loop then starts over at a block head.</summary>
     internal void DeliverPending()
     {
+        DisarmStep();
         if (PendingMemoryExit)
         {
             TakeMemoryExit();
@@ -191,6 +211,9 @@ public sealed unsafe partial class Processor
         }
         DeliverFault(PendingFault, trap: false);
     }
+
+    /// <summary>The instruction did not end as it began: no single-step trap follows, RF stays as loaded.</summary>
+    private void DisarmStep() => singleStepArmed = resumeFlagArmed = false;
 
     private void TakeMemoryExit()
     {
@@ -204,6 +227,7 @@ public sealed unsafe partial class Processor
     internal void CancelDelivery()
     {
         isDelivering = false;
+        DisarmStep();
     }
 
     /// <summary>

@@ -64,6 +64,7 @@ public sealed unsafe partial class Processor
         else
             ss = FlatSegment((selector + 8) | 3, DataRights, 3);
         s->Cpl = 3;
+        cpu.resumeFlagArmed = false;
         cpu.UpdateMode();
         cpu.Reevaluate();
         return ExecStatus.Jumped;

@@ -23,6 +23,7 @@ public sealed unsafe partial class Processor
         {
             // NMIs are open again, IF may be set, TF may have to step.
             State->NmiBlocked = 0;
+            resumeFlagArmed = false;
             Reevaluate();
         }
         return status;

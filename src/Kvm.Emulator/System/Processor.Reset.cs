@@ -36,6 +36,7 @@ public sealed unsafe partial class Processor
             ResetMsrs();
         instructionBreakpoints = false;
         isDelivering = false;
+        DisarmStep();
         // INIT leaves processors other than the first waiting for a SIPI (MP initialization protocol).
         s->Activity = init && Index != 0 ? ActivityState.WaitForSipi : ActivityState.Active;
         svm?.Reset(init);
