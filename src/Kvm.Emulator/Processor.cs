@@ -67,6 +67,7 @@ public sealed unsafe partial class Processor : IDisposable
 
     public void Dispose()
     {
+        DisposeVmx();
         Mmu.Dispose();
         svm?.Dispose();
         NativeMemory.AlignedFree(State);

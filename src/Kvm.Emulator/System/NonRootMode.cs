@@ -98,8 +98,6 @@ public abstract unsafe class NonRootMode
         fault = false;
         return false;
     }
-    /// <summary>A pending physical NMI has to wait: <paramref name="nmiBlocked"/>, unless that blocking is the guest's alone (virtual NMIs).</summary>
-    public virtual bool BlocksPhysicalNmi(bool nmiBlocked) => nmiBlocked;
     /// <summary>IRET ends NMI blocking (false with "NMI exiting" and without virtual NMIs).</summary>
     public virtual bool IretUnblocksNmi => true;
 

@@ -22,7 +22,8 @@ public sealed unsafe partial class Processor
         if (status == ExecStatus.Jumped)
         {
             // NMIs are open again, IF may be set, TF may have to step.
-            State->NmiBlocked = 0;
+            if (NonRoot is not { IretUnblocksNmi: false })
+                State->NmiBlocked = 0;
             resumeFlagArmed = false;
             Reevaluate();
         }

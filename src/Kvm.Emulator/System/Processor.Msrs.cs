@@ -59,6 +59,9 @@ public sealed unsafe partial class Processor
                 return ExecStatus.Switched;
             if (index == Msr.IA32_TIME_STAMP_COUNTER)
                 return cpu.SetEdxEax(cpu.VisibleTsc);
+            ulong virtualized = 0;
+            if (guest.VirtualMsr(write: false, index, ref virtualized, out bool fault))
+                return fault ? cpu.RaiseGp() : cpu.SetEdxEax(virtualized);
         }
         InstructionResult result = cpu.ReadMsr(index, out ulong value);
         return result.IsFault ? cpu.Raise(result.Fault) : cpu.SetEdxEax(value);
@@ -70,8 +73,13 @@ public sealed unsafe partial class Processor
             return cpu.RaiseGp();
         uint index = (uint)cpu.State->Gpr[1];
         ulong value = (uint)cpu.State->Gpr[0] | cpu.State->Gpr[2] << 32;
-        if (cpu.NonRoot is { } guest && guest.Wrmsr(op->Length, index, value))
-            return ExecStatus.Switched;
+        if (cpu.NonRoot is { } guest)
+        {
+            if (guest.Wrmsr(op->Length, index, value))
+                return ExecStatus.Switched;
+            if (guest.VirtualMsr(write: true, index, ref value, out bool fault))
+                return fault ? cpu.RaiseGp() : ExecStatus.NextEndBlock;
+        }
         InstructionResult result = cpu.WriteMsr(index, value);
         return result.IsFault ? cpu.Raise(result.Fault) : ExecStatus.NextEndBlock;
     }
@@ -86,7 +94,7 @@ public sealed unsafe partial class Processor
 
     internal static ExecStatus RdtscpHandler(Processor cpu, Op* op)
     {
-        if (!cpu.Model.FeatureExtEdx(27))
+        if (!cpu.Model.FeatureExtEdx(27) || cpu.NonRoot?.Enabled(NonRootFeature.Rdtscp) == false)
             return cpu.RaiseUd();
         if ((cpu.State->Cr4 & Cr4.TSD) != 0 && cpu.State->Cpl != 0)
             return cpu.RaiseGp();
@@ -98,7 +106,7 @@ public sealed unsafe partial class Processor
 
     internal static ExecStatus RdpidHandler(Processor cpu, Op* op)
     {
-        if (!cpu.Model.Feature7Ecx(22))
+        if (!cpu.Model.Feature7Ecx(22) || cpu.NonRoot?.Enabled(NonRootFeature.Rdtscp) == false)
             return cpu.RaiseUd();
         cpu.State->Gpr[op->Rm != Op.NoRegister ? op->Rm : op->Reg] = cpu.Code64 ? cpu.State->TscAux : (uint)cpu.State->TscAux;
         return ExecStatus.Next;

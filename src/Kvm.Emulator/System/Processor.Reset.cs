@@ -33,7 +33,10 @@ public sealed unsafe partial class Processor
         s->Gdtr = s->Idtr = new DescriptorTableRegister { Limit = 0xffff };
         s->DebugCtl = 0;
         if (!init)
+        {
             ResetMsrs();
+            ResetVmx();
+        }
         instructionBreakpoints = false;
         isDelivering = false;
         DisarmStep();

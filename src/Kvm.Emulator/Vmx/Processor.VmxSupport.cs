@@ -13,10 +13,6 @@ public sealed unsafe partial class Processor
     /// <summary>IA32_FEATURE_CONTROL, 0 when the processor does not have it.</summary>
     internal ulong FeatureControl => TryReadMsr(Msr.IA32_FEATURE_CONTROL, out ulong value) ? value : 0;
 
-    /// <summary>Bits of IA32_EFER that this model implements.</summary>
-    internal ulong SupportedEferBits =>
-        (Model.HasLongMode ? Efer.SCE | Efer.LME | Efer.LMA : 0) | (Model.FeatureExtEdx(20) ? Efer.NXE : 0);
-
     /// <summary>Bits of IA32_DEBUGCTL that this model implements: LBR, BTF, and the trace and freeze bits of processors with performance monitoring.</summary>
     internal ulong SupportedDebugCtlBits => Model.Leaf(0xa).Eax != 0 ? 0x5fc3UL : 0x3UL;
 
@@ -37,27 +33,10 @@ public sealed unsafe partial class Processor
     /// <summary>Length of the instruction that the pending fault or memory exit belongs to; 0 when it comes from elsewhere. Set by the run loop.</summary>
     internal int PendingLength;
 
-    /// <summary>The processor's own TSC, without offsetting.</summary>
-    internal ulong HostTsc => Machine.Cycles(Model.TscHz) + State->TscAdjust;
-
     /// <summary>A processor-local deadline has passed: called by host timers.</summary>
     internal void RequestTimer() => Request(ExitRequests.Timer);
 
-    /// <summary>In VMX operation: CR0 or CR4 may take this value (fixed bits; an unrestricted guest may clear PE and PG).</summary>
-    internal bool VmxAllowsCr(int register, ulong value)
-    {
-        if (vmx is not { On: true } unit)
-            return true;
-        if (register == 4)
-            return unit.IsCr4Allowed(value);
-        bool relaxed = NonRoot is not null && (unit.Secondary & SecondaryControls.UnrestrictedGuest) != 0;
-        return unit.IsCr0Allowed(relaxed ? value | (unit.Capabilities.Cr0Fixed0 & (Cr0.PE | Cr0.PG)) : value);
-    }
-
-    /// <summary>INIT is held pending: VMX root operation.</summary>
-    internal bool VmxBlocksInit => InVmxOperation && NonRoot is null;
-
-    /// <summary>Reset or INIT outside VMX operation: nothing of the VMX unit survives.</summary>
+    /// <summary>Power-up: nothing of the VMX unit survives.</summary>
     internal void ResetVmx() => vmx?.Reset();
 
     internal void DisposeVmx() => vmx?.Dispose();

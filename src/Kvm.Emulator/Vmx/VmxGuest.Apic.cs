@@ -193,11 +193,8 @@ internal sealed unsafe partial class VmxGuest
         Rvi = HighestBit(Virr);
         cpu.State->Activity = ActivityState.Active;
         var info = new EventInfo((byte)vector, InterruptionInfo.ExternalInterrupt, false, 0, 0);
-        EventDelivery(delivering: true, info);
         if (cpu.InjectEvent(info) == ExecStatus.Fault)
             cpu.DeliverPending();
-        else
-            EventDelivery(delivering: false, info);
         return true;
     }
 

@@ -177,12 +177,12 @@ internal sealed unsafe partial class VmxGuest
                 break;
             case PendingExit.PmlFull:
                 SetResumeFlag();
-                Exit(VmxExitReason.PML_FULL, pendingQualification, cpu.PendingLength);
+                Exit(VmxExitReason.PML_FULL, pendingQualification, PendingLength);
                 break;
             case PendingExit.ApicAccess:
                 SetResumeFlag();
                 vmcs->GuestLinearAddress = pendingLinear;
-                Exit(VmxExitReason.APIC_ACCESS, pendingQualification, cpu.PendingLength);
+                Exit(VmxExitReason.APIC_ACCESS, pendingQualification, PendingLength);
                 break;
             case PendingExit.VirtualizationException:
                 DeliverVirtualizationException();
@@ -196,8 +196,11 @@ internal sealed unsafe partial class VmxGuest
         vmcs->GuestPhysicalAddress = pendingGpa;
         if (pendingLinearValid)
             vmcs->GuestLinearAddress = pendingLinear;
-        Exit(reason, pendingQualification, cpu.PendingLength);
+        Exit(reason, pendingQualification, PendingLength);
     }
+
+    /// <summary>Length of the instruction whose access failed; event delivery is not an instruction.</summary>
+    private int PendingLength => isVectoring ? 0 : cpu.PendingLength;
 
     /// <summary>Fault-like exits outside event delivery save RFLAGS.RF = 1, as the corresponding exception would.</summary>
     private void SetResumeFlag()
@@ -227,8 +230,10 @@ internal sealed unsafe partial class VmxGuest
     /// <summary>IRET ends NMI blocking before it can fault; remembered for the bit "NMI unblocking due to IRET".</summary>
     private void NoteIret()
     {
-        iretUnblocked = cpu.State->NmiBlocked != 0;
+        iretUnblocked = cpu.State->NmiBlocked != 0 && IretUnblocksNmi;
         iretRetired = cpu.State->InstructionsRetired;
+        if (iretUnblocked)
+            cpu.State->NmiBlocked = 0;
     }
 
     private bool NmiUnblocking() => iretUnblocked && iretRetired == cpu.State->InstructionsRetired && !isVectoring;

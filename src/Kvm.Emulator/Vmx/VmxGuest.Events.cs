@@ -63,8 +63,6 @@ internal sealed unsafe partial class VmxGuest
     public override bool PhysicalInterruptsEnabled =>
         Has(PinBasedControls.ExternalInterruptExiting) || ((cpu.State->Rflags & Flags.IF) != 0 && cpu.State->InterruptShadow == 0);
 
-    public override bool BlocksPhysicalNmi(bool nmiBlocked) => nmiBlocked && !Has(PinBasedControls.VirtualNmis);
-
     public override bool IretUnblocksNmi => !Has(PinBasedControls.NmiExiting) || Has(PinBasedControls.VirtualNmis);
 
     public override bool PhysicalInterrupt()
@@ -87,7 +85,8 @@ internal sealed unsafe partial class VmxGuest
 
     public override bool PhysicalNmi()
     {
-        if (!Has(PinBasedControls.NmiExiting))
+        // With virtual NMIs the blocking bit is the guest's and holds back no physical NMI.
+        if (!Has(PinBasedControls.NmiExiting) || (!Has(PinBasedControls.VirtualNmis) && cpu.State->NmiBlocked != 0))
             return false;
         unit.Exit(VmxExitReason.EXCEPTION_NMI, 0, 0, InterruptionInfo.Make(Fault.NMI, InterruptionInfo.Nmi, errorCode: false));
         return true;
@@ -108,8 +107,6 @@ internal sealed unsafe partial class VmxGuest
         if (Has(PrimaryControls.InterruptWindowExiting | PrimaryControls.NmiWindowExiting | PrimaryControls.MonitorTrapFlag)
             || s->PendingDebug != 0 || s->Activity != ActivityState.Active)
             requests |= ExitRequests.Reevaluate;
-        if (Has(PrimaryControls.MonitorTrapFlag))
-            requests |= ExitRequests.SingleStep;
         if (Has(SecondaryControls.VirtualInterruptDelivery))
         {
             UpdateVirtualPpr();
@@ -122,12 +119,6 @@ internal sealed unsafe partial class VmxGuest
         }
         if (requests != ExitRequests.None)
             cpu.Request(requests);
-    }
-
-    private void StopWatching()
-    {
-        if (Has(PrimaryControls.MonitorTrapFlag))
-            cpu.ClearRequest(ExitRequests.SingleStep);
     }
 
     /// <summary>

@@ -18,7 +18,7 @@ internal sealed unsafe partial class VmxGuest
     {
         get
         {
-            ulong now = cpu.HostTsc >> preemptionShift, end = deadline >> preemptionShift;
+            ulong now = cpu.ReadTsc() >> preemptionShift, end = deadline >> preemptionShift;
             return end > now ? (uint)Math.Min(end - now, uint.MaxValue) : 0;
         }
     }
@@ -35,7 +35,7 @@ internal sealed unsafe partial class VmxGuest
             cpu.Request(ExitRequests.Timer | ExitRequests.Reevaluate);
             return;
         }
-        ulong now = cpu.HostTsc;
+        ulong now = cpu.ReadTsc();
         deadline = ((now >> preemptionShift) + value) << preemptionShift;
         if (deadline < armedFor || armedFor <= now)
             Arm(now);
@@ -47,7 +47,7 @@ internal sealed unsafe partial class VmxGuest
             return false;
         if (deadline == 0)
             return true;
-        ulong now = cpu.HostTsc;
+        ulong now = cpu.ReadTsc();
         if (now >= deadline)
             return true;
         if (armedFor <= now)

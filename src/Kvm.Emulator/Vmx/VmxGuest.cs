@@ -107,6 +107,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         pauseFirst = 0;
         entryRetired = s->InstructionsRetired;
         cpu.NonRoot = this;
+        cpu.MonitorTrap = Has(PrimaryControls.MonitorTrapFlag);
         if (tag == 0 && !Has(SecondaryControls.EnableVpid))
             cpu.Mmu.FlushTag(0, keepGlobal: false);
         cpu.UpdateMode();
@@ -135,17 +136,15 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         bool software = InterruptionInfo.IsSoftware(type);
         var injected = new EventInfo((byte)InterruptionInfo.Vector(info), (byte)type, (info & InterruptionInfo.DeliverErrorCode) != 0,
             vmcs->VmEntryExceptionErrorCode, software ? (int)vmcs->VmEntryInstructionLen : 0);
-        EventDelivery(delivering: true, injected);
         if (cpu.InjectEvent(injected) == ExecStatus.Fault)
             cpu.DeliverPending();
-        else
-            EventDelivery(delivering: false, injected);
     }
 
     /// <summary>The processor is leaving non-root operation.</summary>
     internal void Left(VmxExitReason reason, uint interruption)
     {
-        StopWatching();
+        cpu.MonitorTrap = false;
+        cpu.CancelDelivery();
         isVectoring = false;
         // NMIs are blocked after an exit due to an NMI; with virtual NMIs the blocking bit was the guest's, not the processor's.
         if (reason == VmxExitReason.EXCEPTION_NMI && InterruptionInfo.Type(interruption) == InterruptionInfo.Nmi)
@@ -198,12 +197,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         _ => true,
     };
 
-    /// <summary>The guest is halted: gives the host's processor away for a moment until something is requested of this one.</summary>
-    internal void WaitForEvent()
-    {
-        if (Volatile.Read(ref cpu.State->ExitRequest) == 0)
-            Thread.Sleep(1);
-    }
+    public override bool UnrestrictedGuest => Has(SecondaryControls.UnrestrictedGuest);
 
     public void Dispose() => timer?.Dispose();
 }

@@ -67,7 +67,7 @@ internal sealed unsafe partial class VmxUnit
         // Bits 7:3 of each byte zero, and no byte 2 or 3 (bit 1 without bit 2).
         (pat & 0xf8f8_f8f8_f8f8_f8f8) == 0 && ((pat >> 1) & ~(pat >> 2) & 0x0101_0101_0101_0101) == 0;
 
-    private ulong ReservedEferBits => ~cpu.SupportedEferBits;
+    private readonly ulong reservedEferBits, reservedPerfGlobalBits, reservedDebugCtlBits;
 
     /// <summary>Reads the controls of the VMCS; secondary and tertiary controls count only when activated.</summary>
     internal void ReadControls(Vmcs* v)

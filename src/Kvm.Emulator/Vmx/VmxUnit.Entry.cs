@@ -36,15 +36,11 @@ internal sealed unsafe partial class VmxUnit
         return result;
     }
 
-    /// <summary>Runs the entered guest until a VM exit. A halted guest waits here for an event, as the processor would.</summary>
+    /// <summary>Runs the entered guest until a VM exit: nothing else leads back to the kernel, a stop request included.</summary>
     private void RunGuest()
     {
         while (cpu.NonRoot is not null)
-        {
-            StopReason reason = cpu.Run();
-            if (cpu.NonRoot is not null && reason is StopReason.Halted or StopReason.Shutdown)
-                Guest.WaitForEvent();
-        }
+            cpu.Run();
     }
 
     /// <summary>

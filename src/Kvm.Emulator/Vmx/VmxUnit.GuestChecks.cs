@@ -26,7 +26,7 @@ internal sealed unsafe partial class VmxUnit
         if (Failed(!IsCr0Allowed(v->GuestCr0 | (Capabilities.Cr0Fixed0 & relaxed)))) return false;
         if (Failed((v->GuestCr0 & Cr0.PG) != 0 && (v->GuestCr0 & Cr0.PE) == 0)) return false;
         if (Failed(!IsCr4Allowed(v->GuestCr4))) return false;
-        if (Failed(Has(VmEntryControls.LoadDebugControls) && (v->GuestIa32Debugctl & ~cpu.SupportedDebugCtlBits) != 0)) return false;
+        if (Failed(Has(VmEntryControls.LoadDebugControls) && (v->GuestIa32Debugctl & reservedDebugCtlBits) != 0)) return false;
         if (longGuest)
         {
             if (Failed((v->GuestCr0 & Cr0.PG) == 0)) return false;
@@ -42,11 +42,11 @@ internal sealed unsafe partial class VmxUnit
 
     private bool GuestMsrsPass(Vmcs* v, bool longGuest)
     {
-        if (Failed(Has(VmEntryControls.LoadPerfGlobalCtrl) && (v->GuestIa32PerfGlobalCtrl & ReservedPerfGlobalBits) != 0)) return false;
+        if (Failed(Has(VmEntryControls.LoadPerfGlobalCtrl) && (v->GuestIa32PerfGlobalCtrl & reservedPerfGlobalBits) != 0)) return false;
         if (Failed(Has(VmEntryControls.LoadPat) && !IsValidPat(v->GuestIa32Pat))) return false;
         if (Has(VmEntryControls.LoadEfer))
         {
-            if (Failed((v->GuestIa32Efer & ReservedEferBits) != 0)) return false;
+            if (Failed((v->GuestIa32Efer & reservedEferBits) != 0)) return false;
             if (Failed(((v->GuestIa32Efer & Efer.LMA) != 0) != longGuest)) return false;
             if (Failed((v->GuestCr0 & Cr0.PG) != 0 && ((v->GuestIa32Efer & Efer.LMA) != 0) != ((v->GuestIa32Efer & Efer.LME) != 0))) return false;
         }

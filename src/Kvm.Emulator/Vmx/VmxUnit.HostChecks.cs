@@ -13,11 +13,11 @@ internal sealed unsafe partial class VmxUnit
         if (Failed(v->HostCr3 >= 1UL << cpu.PhysicalAddressBits)) return false;
         if (Failed(!IsCanonical(v->HostIa32SysenterEsp))) return false;
         if (Failed(!IsCanonical(v->HostIa32SysenterEip))) return false;
-        if (Failed(Has(VmExitControls.LoadPerfGlobalCtrl) && (v->HostIa32PerfGlobalCtrl & ReservedPerfGlobalBits) != 0)) return false;
+        if (Failed(Has(VmExitControls.LoadPerfGlobalCtrl) && (v->HostIa32PerfGlobalCtrl & reservedPerfGlobalBits) != 0)) return false;
         if (Failed(Has(VmExitControls.LoadPat) && !IsValidPat(v->HostIa32Pat))) return false;
         if (Has(VmExitControls.LoadEfer))
         {
-            if (Failed((v->HostIa32Efer & ReservedEferBits) != 0)) return false;
+            if (Failed((v->HostIa32Efer & reservedEferBits) != 0)) return false;
             if (Failed(((v->HostIa32Efer & Efer.LMA) != 0) != hostLong)) return false;
             if (Failed(((v->HostIa32Efer & Efer.LME) != 0) != hostLong)) return false;
         }
@@ -65,6 +65,4 @@ internal sealed unsafe partial class VmxUnit
         }
         return true;
     }
-
-    private ulong ReservedPerfGlobalBits => ~cpu.SupportedPerfGlobalBits;
 }

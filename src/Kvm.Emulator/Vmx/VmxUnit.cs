@@ -39,6 +39,9 @@ internal sealed unsafe partial class VmxUnit : IDisposable
         this.cpu = cpu;
         Capabilities = cpu.VmxCapabilities;
         Layout = new VmcsLayout(Capabilities);
+        reservedEferBits = ~cpu.EferMask;
+        reservedPerfGlobalBits = ~cpu.SupportedPerfGlobalBits;
+        reservedDebugCtlBits = ~cpu.SupportedDebugCtlBits;
         Guest = new VmxGuest(this, cpu);
     }
 
