@@ -2524,7 +2524,7 @@ internal static unsafe partial class Interpreter
                     if (status != ExecStatus.Next)
                         goto left;
                     op++;
-                    if (block->Dead != 0)
+                    if ((block->Dead | (s->ExitRequest & (uint)ExitRequests.Trap)) != 0)
                         goto dead;
                     continue;
             }
@@ -2580,6 +2580,8 @@ internal static unsafe partial class Interpreter
             remaining -= (long)((ulong)op - (ulong)Block.Ops(block)) >> 6;
             if (status is not (ExecStatus.Fault or ExecStatus.Again))
                 remaining--;
+            else
+                cpu.PendingLength = op->Length;
             if (status == ExecStatus.NextEndBlock)
                 s->Rip = (s->Rip + op->Length) & RipMask(s);
             budget = remaining;

@@ -43,6 +43,7 @@ public sealed unsafe partial class Processor
                 block = cache.Find(single: true);
             if (block == null)
             {
+                PendingLength = 0;
                 DeliverPending();
                 continue;
             }

@@ -101,6 +101,8 @@ public enum ExitRequests : uint
     Flush = 0x100,
     /// <summary>Engine: another processor has written to or decoded code this processor must know of.</summary>
     Code = 0x200,
+    /// <summary>A trap-like VM exit follows the instruction being executed: the block is left right after it.</summary>
+    Trap = 0x400,
 }
 
 /// <summary>Bits of <see cref="CpuState.Mode"/>.</summary>

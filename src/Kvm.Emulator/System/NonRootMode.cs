@@ -98,8 +98,8 @@ public abstract unsafe class NonRootMode
         fault = false;
         return false;
     }
-    /// <summary>IRET ends NMI blocking (false with "NMI exiting" and without virtual NMIs).</summary>
-    public virtual bool IretUnblocksNmi => true;
+    /// <summary>An IRET has succeeded; true when it ends NMI blocking.</summary>
+    public virtual bool IretCompleted() => true;
 
     /// <summary>RDTSC value seen by the guest.</summary>
     public abstract ulong AdjustTsc(ulong tsc);

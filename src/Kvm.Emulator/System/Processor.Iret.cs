@@ -22,7 +22,7 @@ public sealed unsafe partial class Processor
         if (status == ExecStatus.Jumped)
         {
             // NMIs are open again, IF may be set, TF may have to step.
-            if (NonRoot is not { IretUnblocksNmi: false })
+            if (NonRoot is not { } guest || guest.IretCompleted())
                 State->NmiBlocked = 0;
             resumeFlagArmed = false;
             Reevaluate();

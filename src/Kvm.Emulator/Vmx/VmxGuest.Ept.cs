@@ -224,17 +224,25 @@ internal sealed unsafe partial class VmxGuest
     }
 
     // ---- IRET and NMI blocking ----
-    private ulong iretRetired;
     private bool iretUnblocked;
 
     /// <summary>IRET ends NMI blocking before it can fault; remembered for the bit "NMI unblocking due to IRET".</summary>
     private void NoteIret()
     {
         iretUnblocked = cpu.State->NmiBlocked != 0 && IretUnblocksNmi;
-        iretRetired = cpu.State->InstructionsRetired;
         if (iretUnblocked)
             cpu.State->NmiBlocked = 0;
     }
 
-    private bool NmiUnblocking() => iretUnblocked && iretRetired == cpu.State->InstructionsRetired && !isVectoring;
+    /// <summary>The IRET has succeeded. Answers whether it ends NMI blocking: not with "NMI exiting" and without virtual NMIs.</summary>
+    public override bool IretCompleted()
+    {
+        iretUnblocked = false;
+        return IretUnblocksNmi;
+    }
+
+    private bool IretUnblocksNmi => !Has(PinBasedControls.NmiExiting) || Has(PinBasedControls.VirtualNmis);
+
+    /// <summary>The fault or exit that is being recorded is one of an IRET that has ended NMI blocking.</summary>
+    private bool NmiUnblocking() => iretUnblocked && !isVectoring;
 }

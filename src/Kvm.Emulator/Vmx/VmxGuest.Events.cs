@@ -8,7 +8,7 @@ internal sealed unsafe partial class VmxGuest
     private TrapExit trapExit;
     private ulong trapQualification;
     private bool monitorTrapDue;
-    private ulong entryRetired;
+    private bool monitorTrapArmed;
 
     // ---- exceptions ----
 
@@ -49,6 +49,7 @@ internal sealed unsafe partial class VmxGuest
 
     public override void EventDelivery(bool delivering, in EventInfo info)
     {
+        iretUnblocked = false;
         isVectoring = delivering;
         vectoring = info;
         if (!delivering && Has(PrimaryControls.MonitorTrapFlag))
@@ -63,7 +64,8 @@ internal sealed unsafe partial class VmxGuest
     public override bool PhysicalInterruptsEnabled =>
         Has(PinBasedControls.ExternalInterruptExiting) || ((cpu.State->Rflags & Flags.IF) != 0 && cpu.State->InterruptShadow == 0);
 
-    public override bool IretUnblocksNmi => !Has(PinBasedControls.NmiExiting) || Has(PinBasedControls.VirtualNmis);
+    public override bool VirtualEventPending =>
+        Has(PrimaryControls.InterruptWindowExiting | PrimaryControls.NmiWindowExiting) || (Has(SecondaryControls.VirtualInterruptDelivery) && Rvi != 0);
 
     public override bool PhysicalInterrupt()
     {
@@ -130,8 +132,10 @@ internal sealed unsafe partial class VmxGuest
         CpuState* s = cpu.State;
         if (trapExit != TrapExit.None)
             return TakeTrapExit();
-        if (monitorTrapDue || (Has(PrimaryControls.MonitorTrapFlag) && s->InstructionsRetired != entryRetired))
+        // Boundaries come one per instruction while MTF is on; the first one precedes the first instruction.
+        if (monitorTrapDue || monitorTrapArmed)
             return Exit(VmxExitReason.MONITOR_TRAP_FLAG, 0, 0);
+        monitorTrapArmed = Has(PrimaryControls.MonitorTrapFlag) && s->Activity == ActivityState.Active;
         if (Has(PinBasedControls.PreemptionTimer) && PreemptionTimerExpired())
             return Exit(VmxExitReason.PREEMPTION_TIMER, 0, 0);
         if (Has(PrimaryControls.NmiWindowExiting) && s->NmiBlocked == 0 && s->InterruptShadow == 0 && s->Activity is ActivityState.Active or ActivityState.Hlt)
@@ -159,6 +163,6 @@ internal sealed unsafe partial class VmxGuest
     {
         trapExit = exit;
         trapQualification = qualification;
-        cpu.Request(ExitRequests.Reevaluate);
+        cpu.Request(ExitRequests.Trap | ExitRequests.Reevaluate);
     }
 }

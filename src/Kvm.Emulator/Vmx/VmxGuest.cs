@@ -103,9 +103,9 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         isVectoring = false;
         pendingExit = PendingExit.None;
         trapExit = TrapExit.None;
-        monitorTrapDue = false;
+        monitorTrapDue = monitorTrapArmed = false;
+        iretUnblocked = false;
         pauseFirst = 0;
-        entryRetired = s->InstructionsRetired;
         cpu.NonRoot = this;
         cpu.MonitorTrap = Has(PrimaryControls.MonitorTrapFlag);
         if (tag == 0 && !Has(SecondaryControls.EnableVpid))
