@@ -14,6 +14,8 @@ public sealed class KvmFd : SafeHandle
         SetHandle(fd);
     }
 
+    private ulong _mapping, _mappingLength;
+
     public IKvmBackend Backend { get; }
 
     /// <summary>The descriptor's number, for structures that name another descriptor.</summary>
@@ -66,8 +68,18 @@ public sealed class KvmFd : SafeHandle
             return Ioctl(request, (ulong)pointer);
     }
 
+    /// <summary>Maps pages of the descriptor; they stay as long as it is open.</summary>
+    /// <returns>The address, or a negative errno.</returns>
+    internal long Map(ulong length)
+    {
+        long address = Backend.Mmap((int)handle, length, Abi.Uapi.PROT_READ | Abi.Uapi.PROT_WRITE, Abi.Uapi.MAP_SHARED, 0);
+        if (address >= 0) (_mapping, _mappingLength) = ((ulong)address, length);
+        return address;
+    }
+
     protected override bool ReleaseHandle()
     {
+        if (_mappingLength != 0) Backend.Munmap(_mapping, _mappingLength);
         bool closed = Backend.Close((int)handle) == 0;
         Backend.RemoveUser();
         return closed;

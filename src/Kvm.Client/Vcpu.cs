@@ -6,16 +6,14 @@ namespace Kvm.Client;
 /// <summary>A virtual CPU: the vCPU ioctls and the pages it shares with the kernel. One thread at a time runs it.</summary>
 public sealed unsafe partial class Vcpu : IDisposable
 {
-    private readonly int _mmapSize;
-    private kvm_run* _run;
+    private readonly kvm_run* _run;
     private long _runner;
 
     internal Vcpu(KvmFd fd, uint id, int mmapSize)
     {
         Fd = fd;
         Id = id;
-        _mmapSize = mmapSize;
-        long address = fd.Backend.Mmap(fd.Number, (ulong)mmapSize, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+        long address = fd.Map((ulong)mmapSize);
         if (address < 0)
         {
             fd.Dispose();
@@ -36,7 +34,7 @@ public sealed unsafe partial class Vcpu : IDisposable
     /// <summary>What the shared page says of the last exit, for callers of <see cref="TryRun"/>.</summary>
     public VcpuExit LastExit => new(Page, 0);
 
-    private kvm_run* Page => _run != null ? _run : throw new ObjectDisposedException(nameof(Vcpu));
+    private kvm_run* Page => !Fd.IsClosed ? _run : throw new ObjectDisposedException(nameof(Vcpu));
 
     /// <summary>KVM_RUN: enters the guest until it needs something.</summary>
     /// <returns>A view of the exit, valid until the next call; <see cref="VcpuExit.Interrupted"/> when a kick ended it.</returns>
@@ -52,12 +50,20 @@ public sealed unsafe partial class Vcpu : IDisposable
     /// <summary>KVM_RUN: 0, or a negative errno. A pending kick is consumed when it makes the call end with EINTR.</summary>
     public long TryRun()
     {
-        kvm_run* run = Page;
-        Volatile.Write(ref _runner, Fd.Backend.CurrentThread());
-        long result = Fd.TryIoctl(KVM_RUN, 0);
-        Volatile.Write(ref _runner, 0);
-        if (result == -(long)Errno.EINTR) Volatile.Write(ref run->immediate_exit, 0);
-        return result;
+        bool added = false;
+        try
+        {
+            Fd.DangerousAddRef(ref added); // keeps the pages mapped
+            Volatile.Write(ref _runner, Fd.Backend.CurrentThread());
+            long result = Fd.Backend.Ioctl(Fd.Number, KVM_RUN, 0);
+            Volatile.Write(ref _runner, 0);
+            if (result == -(long)Errno.EINTR) Volatile.Write(ref _run->immediate_exit, 0);
+            return result;
+        }
+        finally
+        {
+            if (added) Fd.DangerousRelease();
+        }
     }
 
     /// <summary>Makes the KVM_RUN in progress, or else the next one, return interrupted. From any thread.</summary>
@@ -66,10 +72,23 @@ public sealed unsafe partial class Vcpu : IDisposable
     /// </remarks>
     public void Kick()
     {
-        Volatile.Write(ref Page->immediate_exit, 1);
-        Interlocked.MemoryBarrier();
-        long runner = Volatile.Read(ref _runner);
-        if (runner != 0) Fd.Backend.Interrupt(runner);
+        bool added = false;
+        try
+        {
+            Fd.DangerousAddRef(ref added);
+            Volatile.Write(ref _run->immediate_exit, 1);
+            Interlocked.MemoryBarrier();
+            long runner = Volatile.Read(ref _runner);
+            if (runner != 0) Fd.Backend.Interrupt(runner);
+        }
+        catch (ObjectDisposedException)
+        {
+            // Nothing left to kick.
+        }
+        finally
+        {
+            if (added) Fd.DangerousRelease();
+        }
     }
 
     /// <summary>KVM_INTERRUPT: queues an external interrupt (userspace irqchip).</summary>
@@ -101,12 +120,6 @@ public sealed unsafe partial class Vcpu : IDisposable
     /// <summary>Any other ioctl with a structure that it reads, writes or both.</summary>
     public long Ioctl<T>(uint request, ref T argument) where T : unmanaged => Fd.Exchange(request, ref argument);
 
-    /// <summary>Unmaps the shared pages and closes the descriptor. The VM lives on while any descriptor of it is open.</summary>
-    public void Dispose()
-    {
-        if (_run == null) return;
-        Fd.Backend.Munmap((ulong)_run, (ulong)_mmapSize);
-        _run = null;
-        Fd.Dispose();
-    }
+    /// <summary>Closes the descriptor and unmaps the shared pages, after a KVM_RUN in progress. The VM lives on while any descriptor of it is open.</summary>
+    public void Dispose() => Fd.Dispose();
 }

@@ -21,16 +21,19 @@ internal static class RunCommand
         var entry = new Option<int>("--entry") { Description = "Where the kernel is entered: 64-, 32- or 16-bit code", DefaultValueFactory = _ => 64 };
         entry.AcceptOnlyFromAmong("64", "32", "16");
         Option<double> timeout = Options.Timeout();
+        var irqchip = new Option<string>("--irqchip") { Description = "Whose interrupt controllers and timer: the kernel's, this program's, or the kernel's if it has some", DefaultValueFactory = _ => "auto" };
+        irqchip.AcceptOnlyFromAmong("auto", "kernel", "user");
         var stats = new Option<bool>("--stats") { Description = "Afterwards say how many exits there were, and how long it took" };
 
-        var command = new Command("run", "Boot a Linux kernel; its serial console is standard output") { cpu, backend, memory, kernel, initrd, append, entry, timeout, stats };
+        var command = new Command("run", "Boot a Linux kernel; its serial console is standard output") { cpu, backend, memory, kernel, initrd, append, entry, irqchip, timeout, stats };
         command.SetAction(result =>
         {
             BzImage image = ReadKernel(result.GetRequiredValue(kernel));
             byte[] ramdisk = result.GetValue(initrd) is { } file ? Inputs.ReadFile(file, "initrd", "give an existing file with --initrd") : [];
             IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu));
             return Run(chosen, image, (LinuxEntry)result.GetValue(entry), result.GetRequiredValue(append), ramdisk,
-                result.GetValue(memory), result.GetValue(timeout), result.GetValue(stats));
+                new PcOptions { Memory = result.GetValue(memory), Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null } },
+                result.GetValue(timeout), result.GetValue(stats));
         });
         return command;
     }
@@ -48,12 +51,12 @@ internal static class RunCommand
         }
     }
 
-    private static int Run(IKvmBackend backend, BzImage image, LinuxEntry entry, string commandLine, byte[] initrd, ulong memory, double timeout, bool stats)
+    private static int Run(IKvmBackend backend, BzImage image, LinuxEntry entry, string commandLine, byte[] initrd, PcOptions options, double timeout, bool stats)
     {
         using Stream stdout = Console.OpenStandardOutput();
         PipeWriter output = PipeWriter.Create(stdout, new StreamPipeWriterOptions(leaveOpen: true));
         using KvmSystem kvm = Backends.Open(backend);
-        using var pc = new Pc(kvm, new PcOptions { Memory = memory, Output = output });
+        using var pc = new Pc(kvm, options with { Output = output });
         try
         {
             pc.LoadLinux(image, entry, commandLine, initrd);

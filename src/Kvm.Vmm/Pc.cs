@@ -7,13 +7,20 @@ using static Kvm.Abi.Uapi;
 
 namespace Kvm.Vmm;
 
-/// <summary>A small PC with one processor: RAM, COM1, clock, keyboard controller, reset ports, debug ports, an empty PCI bus.</summary>
+/// <summary>
+/// A small PC with one processor: RAM, COM1, clock, keyboard controller, reset ports, debug ports, an empty PCI bus; interrupt controllers and timer where the
+/// kernel has none.
+/// </summary>
 public sealed class Pc : IDisposable
 {
     /// <summary>Where Intel hosts without unrestricted guest may put four pages of their own: below the BIOS at the top of 4 GiB.</summary>
     private const ulong KvmPages = 0xfffb_c000;
 
+    private const int TimerLine = 0;
+
     private readonly Serial16550 _serial;
+    private readonly Pic8259? _pic;
+    private readonly Pit8254? _pit;
 
     /// <exception cref="KvmException">The VM could not be made.</exception>
     public Pc(KvmSystem kvm, PcOptions options)
@@ -41,9 +48,17 @@ public sealed class Pc : IDisposable
             throw;
         }
 
-        _serial = new Serial16550(Serial16550.Com1, options.Output, options.Input, HasIrqchip ? level => Vm.IrqLine(Serial16550.Com1Gsi, level) : null);
-        AddDevices(options);
         Loop = new VcpuLoop(Vcpu, Ports, Mmio, Stop);
+        if (!HasIrqchip)
+        {
+            _pic = new Pic8259();
+            _pit = new Pit8254(options.Time, level => _pic.SetLine(TimerLine, level));
+            Loop.Interrupts = _pic;
+        }
+
+        _serial = new Serial16550(Serial16550.Com1, options.Output, options.Input,
+            _pic is null ? level => Vm.IrqLine(Serial16550.Com1Gsi, level) : level => _pic.SetLine((int)Serial16550.Com1Gsi, level));
+        AddDevices(options);
     }
 
     public Vm Vm { get; }
@@ -81,6 +96,7 @@ public sealed class Pc : IDisposable
 
     public void Dispose()
     {
+        _pit?.Dispose();
         Vcpu?.Dispose();
         Ram?.Dispose();
         Vm.Dispose();
@@ -102,9 +118,17 @@ public sealed class Pc : IDisposable
         Ports.Add(PciConfig.Address, 1, pci);
         Ports.Add(PciConfig.Data, 4, pci);
 
-        var control = new SystemControl(Stop, options.Time);
+        var control = new SystemControl(Stop);
         Ports.Add(SystemControl.PortA, 1, control);
-        if (!HasIrqchip) Ports.Add(SystemControl.PortB, 1, control); // the in-kernel PIT answers it
         Ports.Add(SystemControl.ResetControl, 1, control);
+
+        if (_pic is not null && _pit is not null)
+        {
+            Ports.Add(Pic8259.MasterPort, 2, _pic);
+            Ports.Add(Pic8259.SlavePort, 2, _pic);
+            Ports.Add(Pic8259.EdgeLevelPort, 2, _pic);
+            Ports.Add(Pit8254.Port, Pit8254.Ports, _pit);
+            Ports.Add(Pit8254.SpeakerPort, 1, _pit);
+        }
     }
 }

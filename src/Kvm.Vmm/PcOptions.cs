@@ -20,6 +20,6 @@ public sealed record PcOptions
     /// <summary>The clock's time.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
-    /// <summary>Interrupt controllers and timer in the kernel: true, false, or null for where KVM_CAP_IRQCHIP says that there are some.</summary>
+    /// <summary>Interrupt controllers and timer: true the kernel's, false the VMM's own, null the kernel's where KVM_CAP_IRQCHIP says that there are some.</summary>
     public bool? Irqchip { get; init; }
 }

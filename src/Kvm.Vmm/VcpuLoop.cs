@@ -12,6 +12,9 @@ public sealed class VcpuLoop
     private readonly PortBus _ports;
     private readonly MmioBus _mmio;
     private readonly StopSignal _stop;
+    private readonly object _wake = new();
+    private IInterruptSource? _interrupts;
+    private int _thread;
 
     public VcpuLoop(Vcpu vcpu, PortBus ports, MmioBus mmio, StopSignal stop)
     {
@@ -19,7 +22,7 @@ public sealed class VcpuLoop
         _ports = ports;
         _mmio = mmio;
         _stop = stop;
-        stop.Requested += vcpu.Kick;
+        stop.Requested += OnRaised;
     }
 
     /// <summary>Exits served so far, those that ended the run included.</summary>
@@ -28,14 +31,25 @@ public sealed class VcpuLoop
     /// <summary>Sees every exit before it is served.</summary>
     public ExitObserver? Observer { get; set; }
 
-    /// <summary>Says what to do when the guest halts and the VMM has its interrupt controller: true to run on. Null: the guest is at its end.</summary>
-    public Func<Vcpu, bool>? Halted { get; set; }
+    /// <summary>The interrupt controller, when it is the VMM's; null: the kernel's, or none.</summary>
+    public IInterruptSource? Interrupts
+    {
+        get => _interrupts;
+        set
+        {
+            if (_interrupts is not null) _interrupts.Raised -= OnRaised;
+            _interrupts = value;
+            if (value is not null) value.Raised += OnRaised;
+        }
+    }
 
     /// <summary>Runs until the guest ends. The calling thread becomes the vCPU.</summary>
     public GuestStop Run()
     {
+        _thread = Environment.CurrentManagedThreadId;
         while (_stop.Stop is null)
         {
+            if (_interrupts is not null) OfferInterrupt(_interrupts);
             long result = _vcpu.TryRun();
             Exits++;
             if (result is -(long)Errno.EINTR or -(long)Errno.EAGAIN) continue; // kicked: the loop's condition says why
@@ -59,7 +73,7 @@ public sealed class VcpuLoop
                 if (mmio.IsWrite) _mmio.Write(mmio.Address, mmio.Data);
                 else _mmio.Read(mmio.Address, mmio.Data);
                 break;
-            case KVM_EXIT_HLT when Halted?.Invoke(_vcpu) == true:
+            case KVM_EXIT_HLT when WaitForInterrupt(exit):
             case KVM_EXIT_INTR:
             case KVM_EXIT_IRQ_WINDOW_OPEN:
                 break;
@@ -67,6 +81,39 @@ public sealed class VcpuLoop
                 _stop.Request(Describe(exit));
                 break;
         }
+    }
+
+    /// <summary>Injects a pending interrupt if the guest can take it, or else asks to hear when it can.</summary>
+    private void OfferInterrupt(IInterruptSource interrupts)
+    {
+        ref kvm_run page = ref _vcpu.RunPage;
+        if (interrupts.Pending && page.ready_for_interrupt_injection != 0 && page.if_flag != 0)
+        {
+            _vcpu.Interrupt(interrupts.Acknowledge());
+            page.ready_for_interrupt_injection = 0; // one at a time: the kernel says when the next can come
+        }
+
+        page.request_interrupt_window = interrupts.Pending ? (byte)1 : (byte)0;
+    }
+
+    /// <summary>HLT with a controller of the VMM: the thread sleeps until INTR. False: nothing can wake this guest.</summary>
+    private bool WaitForInterrupt(VcpuExit exit)
+    {
+        if (_interrupts is null || exit.Page.if_flag == 0) return false;
+        lock (_wake)
+        {
+            while (!_interrupts.Pending && _stop.Stop is null) Monitor.Wait(_wake);
+        }
+
+        return true;
+    }
+
+    /// <summary>A device of this thread's own exit needs no kick: the loop looks before it enters.</summary>
+    private void OnRaised()
+    {
+        if (Environment.CurrentManagedThreadId == _thread) return;
+        lock (_wake) Monitor.PulseAll(_wake);
+        _vcpu.Kick();
     }
 
     private void ServeIo(IoExit io)

@@ -132,7 +132,7 @@ public class DeviceTests
     [InlineData(SystemControl.ResetControl, 0x06, true)]
     public void Reset_ports_reset_on_their_bit(ushort port, byte value, bool resets)
     {
-        Out(new SystemControl(_stop, TimeProvider.System), port, value);
+        Out(new SystemControl(_stop), port, value);
         (_stop.Stop is not null).Should().Be(resets);
     }
 
