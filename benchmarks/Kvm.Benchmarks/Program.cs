@@ -1,1 +1,19 @@
-return 0;
+using System.Globalization;
+using Kvm.Benchmarks.Engine;
+
+switch (args.FirstOrDefault())
+{
+    // engine [kernel ...]: speed of the execution engine.
+    case "engine":
+        EngineRun.Report(args[1..], rounds: 5);
+        return 0;
+    // engine-once kernel: one warm run, seconds and instructions, for scripts that alternate engines.
+    case "engine-once":
+        EngineRun.Once(EngineKernel.Get(args[1]), 4);
+        (double seconds, ulong instructions) = EngineRun.Once(EngineKernel.Get(args[1]));
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{seconds:F4} {instructions}"));
+        return 0;
+    default:
+        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel");
+        return 2;
+}
