@@ -22,7 +22,7 @@ public sealed unsafe partial class KvmAmd
         VcpuSvm svm = ToSvm(vcpu);
         ulong oldEfer = vcpu.Efer;
         vcpu.Efer = efer;
-        if (!Parameters.Npt)
+        if (!Params.Npt)
         {
             // Shadow paging takes NX for granted.
             efer |= EFER_NX;
@@ -56,7 +56,7 @@ public sealed unsafe partial class KvmAmd
     public void CacheReg(X86Vcpu vcpu, KvmReg reg)
     {
         vcpu.RegisterMarkAvailable(reg);
-        if (reg == VCPU_EXREG_PDPTR && Parameters.Npt)
+        if (reg == VCPU_EXREG_PDPTR && Params.Npt)
             vcpu.LoadPdptrs(vcpu.ReadCr3());
     }
 
@@ -90,7 +90,7 @@ public sealed unsafe partial class KvmAmd
         }
 
         vcpu.Cr0 = cr0;
-        if (!Parameters.Npt)
+        if (!Params.Npt)
         {
             hcr0 |= X86_CR0_PG | X86_CR0_WP;
             if (oldPaging != vcpu.IsPaging)
@@ -132,10 +132,10 @@ public sealed unsafe partial class KvmAmd
         VcpuSvm svm = ToSvm(vcpu);
         ulong hostCr4Mce = ThisCpu.Cr4Shadow & X86_CR4_MCE;
         ulong oldCr4 = vcpu.Cr4;
-        if (Parameters.Npt && ((oldCr4 ^ cr4) & X86_CR4_PGE) != 0)
+        if (Params.Npt && ((oldCr4 ^ cr4) & X86_CR4_PGE) != 0)
             FlushTlbCurrent(vcpu);
         vcpu.Cr4 = cr4;
-        if (!Parameters.Npt)
+        if (!Params.Npt)
         {
             cr4 |= X86_CR4_PAE;
             if (!vcpu.IsPaging)

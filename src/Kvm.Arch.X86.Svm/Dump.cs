@@ -9,9 +9,9 @@ public sealed unsafe partial class KvmAmd
     [KernelFunction("dump_vmcb", File = "arch/x86/kvm/svm/svm.c")]
     private void DumpVmcb(VcpuSvm svm)
     {
-        if (!Parameters.DumpInvalidVmcb)
+        if (!Params.DumpInvalidVmcb)
         {
-            host.Log.Warn("SVM: set kvm_amd.dump_invalid_vmcb=1 to dump internal KVM state.");
+            Host.Log.Warn("SVM: set kvm_amd.dump_invalid_vmcb=1 to dump internal KVM state.");
             return;
         }
 

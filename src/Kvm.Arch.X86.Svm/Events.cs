@@ -42,7 +42,7 @@ public sealed unsafe partial class KvmAmd
     private int SkipEmulatedInstruction(VcpuSvm svm, EmulType emulType, bool commitSideEffects)
     {
         using var _ = FunctionTrace.Enter("__svm_skip_emulated_instruction");
-        if (Parameters.Nrips != 0 && svm.Vmcb->Control.NextRip != 0)
+        if (Params.Nrips != 0 && svm.Vmcb->Control.NextRip != 0)
             svm.NextRip = svm.Vmcb->Control.NextRip;
         if (svm.NextRip == 0)
         {
@@ -72,14 +72,14 @@ public sealed unsafe partial class KvmAmd
     private int UpdateSoftInterruptRip(VcpuSvm svm)
     {
         ulong oldRip = svm.Rip;
-        if (SkipEmulatedInstruction(svm, EmulType.EMULTYPE_SKIP, commitSideEffects: Parameters.Nrips == 0) == 0)
+        if (SkipEmulatedInstruction(svm, EmulType.EMULTYPE_SKIP, commitSideEffects: Params.Nrips == 0) == 0)
             return -EIO;
         ulong rip = svm.Rip;
         svm.SoftIntInjected = true;
         svm.SoftIntCsbase = svm.Vmcb->Save.Cs.Base;
         svm.SoftIntOldRip = oldRip;
         svm.SoftIntNextRip = rip;
-        if (Parameters.Nrips != 0)
+        if (Params.Nrips != 0)
             svm.Rip = oldRip;
         if (BootCpuHas(X86Feature.NRIPS))
             svm.Vmcb->Control.NextRip = rip;
@@ -199,7 +199,7 @@ public sealed unsafe partial class KvmAmd
     private void CompleteSoftInterrupt(VcpuSvm svm, byte vector, uint type)
     {
         bool isException = type == SVM_EVTINJ_TYPE_EXEPT, isSoft = type == SVM_EVTINJ_TYPE_SOFT;
-        if (Parameters.Nrips != 0)
+        if (Params.Nrips != 0)
         {
             if ((isSoft || (isException && ExceptionIsSoft(vector))) && svm.IsLinearRip(svm.SoftIntOldRip + svm.SoftIntCsbase))
                 svm.Vmcb->Control.NextRip = svm.SoftIntNextRip;
@@ -292,7 +292,7 @@ public sealed unsafe partial class KvmAmd
     {
         using var _ = FunctionTrace.Enter("svm_enable_irq_window");
         VcpuSvm svm = ToSvm(vcpu);
-        if (Parameters.Vgif != 0 || GifSet(svm))
+        if (Params.Vgif != 0 || GifSet(svm))
             SetVintr(svm);
     }
 
@@ -306,7 +306,7 @@ public sealed unsafe partial class KvmAmd
             return;
         if (!GifSet(svm))
         {
-            if (Parameters.Vgif != 0)
+            if (Params.Vgif != 0)
                 SetIntercept(svm, INTERCEPT_STGI);
             return;
         }
@@ -343,7 +343,14 @@ public sealed unsafe partial class KvmAmd
     public bool ApicInitSignalBlocked(X86Vcpu vcpu) => !GifSet(ToSvm(vcpu));
 
     [KernelFunction("svm_vcpu_deliver_sipi_vector", File = "arch/x86/kvm/svm/svm.c")]
-    public void VcpuDeliverSipiVector(X86Vcpu vcpu, byte vector) => vcpu.DeliverSipiVector(vector);
+    public void VcpuDeliverSipiVector(X86Vcpu vcpu, byte vector)
+    {
+        GetSegment(vcpu, out Abi.kvm_segment cs, VcpuSreg.VCPU_SREG_CS);
+        cs.selector = (ushort)(vector << 8);
+        cs.@base = (ulong)vector << 12;
+        SetSegment(vcpu, in cs, VcpuSreg.VCPU_SREG_CS);
+        vcpu.Rip = 0;
+    }
 
     [KernelFunction("svm_smi_allowed", File = "arch/x86/kvm/svm/svm.c")]
     public int SmiAllowed(X86Vcpu vcpu, bool forInjection) => !GifSet(ToSvm(vcpu)) || vcpu.IsSmm ? 0 : 1;
@@ -365,7 +372,7 @@ public sealed unsafe partial class KvmAmd
     public void EnableSmiWindow(X86Vcpu vcpu)
     {
         VcpuSvm svm = ToSvm(vcpu);
-        if (!GifSet(svm) && Parameters.Vgif != 0)
+        if (!GifSet(svm) && Params.Vgif != 0)
             SetIntercept(svm, INTERCEPT_STGI);
     }
 

@@ -18,7 +18,7 @@ public sealed unsafe partial class KvmAmd
             TraceExit(svm);
         if (!IsIntercept(svm, SvmIntercept.INTERCEPT_CR0_WRITE))
             vcpu.Cr0 = svm.Vmcb->Save.Cr0;
-        if (Parameters.Npt)
+        if (Params.Npt)
             vcpu.Cr3 = svm.Vmcb->Save.Cr3;
 
         ulong exitCode = svm.Vmcb->Control.ExitCode;
@@ -94,7 +94,7 @@ public sealed unsafe partial class KvmAmd
     [KernelFunction("svm_handle_invalid_exit", File = "arch/x86/kvm/svm/svm.c")]
     private int HandleInvalidExit(VcpuSvm svm, uint exitCode)
     {
-        svm.VcpuUnimpl($"svm: unexpected exit reason 0x{exitCode:x}");
+        VcpuUnimpl(svm, $"svm: unexpected exit reason 0x{exitCode:x}");
         DumpVmcb(svm);
         Abi.kvm_run* run = svm.Run;
         run->exit_reason = (uint)KVM_EXIT_INTERNAL_ERROR;

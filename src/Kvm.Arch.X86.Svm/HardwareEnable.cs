@@ -89,7 +89,7 @@ public sealed unsafe partial class KvmAmd
     public void HardwareDisable()
     {
         using var _ = FunctionTrace.Enter("svm_hardware_disable");
-        if (Parameters.TscScaling != 0)
+        if (Params.TscScaling != 0)
             WriteTscRatio(SVM_TSC_RATIO_DEFAULT);
         CpuSvmDisable();
     }

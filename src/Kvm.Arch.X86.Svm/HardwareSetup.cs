@@ -24,7 +24,7 @@ public sealed unsafe partial class KvmAmd
     {
         if (system.BootCpuData.Vendor is not (CpuVendorId.Amd or CpuVendorId.Hygon))
             return "not amd or hygon";
-        if (arch.Host.Options.Profile.CheckSvmCpuidLevel && system.BootCpuData.ExtendedCpuidLevel < SVM_CPUID_FUNC)
+        if (Host.Options.Profile == KernelProfile.Legacy && system.BootCpuData.ExtendedCpuidLevel < SVM_CPUID_FUNC)
             return "can't execute cpuid_8000000a";
         return BootCpuHas(X86Feature.SVM) ? null : "svm not available";
     }
@@ -35,7 +35,7 @@ public sealed unsafe partial class KvmAmd
         FunctionTrace.Leaf("has_svm");
         if (CpuHasSvm() is not { } msg)
             return true;
-        host.Log.Info($"has_svm: {msg}");
+        Host.Log.Info($"has_svm: {msg}");
         return false;
     }
 
@@ -66,7 +66,7 @@ public sealed unsafe partial class KvmAmd
         }
 
         arch.EnableEferBits(EFER_NX);
-        iopmBase = host.Pages.AllocPages("svm_hardware_setup", IOPM_ORDER, zero: false);
+        iopmBase = Host.Pages.AllocPages("svm_hardware_setup", IOPM_ORDER, zero: false);
         if (iopmBase == 0)
             return -ENOMEM;
         NativeMemory.Fill((void*)iopmBase, 4096u << IOPM_ORDER, 0xff);
@@ -77,25 +77,25 @@ public sealed unsafe partial class KvmAmd
         SetupTscScaling();
         tscAuxUretSlot = system.UserReturn.Add(MSR_TSC_AUX);
         if (!BootCpuHas(X86Feature.PAUSEFILTER))
-            Parameters.PauseFilterCount = Parameters.PauseFilterThresh = 0;
+            Params.PauseFilterCount = Params.PauseFilterThresh = 0;
         else if (!BootCpuHas(X86Feature.PFTHRESHOLD))
-            Parameters.PauseFilterThresh = 0;
-        if (Parameters.Nested != 0)
+            Params.PauseFilterThresh = 0;
+        if (Params.Nested != 0)
         {
-            host.Log.Info("kvm: Nested Virtualization enabled");
+            Host.Log.Info("kvm: Nested Virtualization enabled");
             arch.EnableEferBits(EFER_SVME | EFER_LMSLE);
         }
 
         if (!BootCpuHas(X86Feature.NPT))
-            Parameters.Npt = false;
+            Params.Npt = false;
         // The guest's tables have as many levels as the host's: VMRUN does not change the host's CR4.
-        arch.ConfigureMmu(Parameters.Npt, GetNptLevel(), GetNptLevel(), PG_LEVEL_1G);
-        PrInfo($"kvm: Nested Paging {(Parameters.Npt ? "en" : "dis")}abled");
-        arch.MmuSetMeSpteMask(0, 0);
+        arch.ConfigureMmu(Params.Npt, GetNptLevel(), GetNptLevel(), PG_LEVEL_1G);
+        PrInfo($"kvm: Nested Paging {(Params.Npt ? "en" : "dis")}abled");
+        arch.Spte.SetMeSpteMask(0, 0);
         AdjustMmioMask();
         FunctionTrace.Leaf("sev_hardware_setup");
 
-        foreach (HostCpu cpu in host.Cpus)
+        foreach (HostCpu cpu in Host.Cpus)
         {
             int r = CpuInit(cpu.Id);
             if (r != 0)
@@ -108,17 +108,17 @@ public sealed unsafe partial class KvmAmd
         SetupOptionalFeatures();
         SetCpuCaps();
         // Silicon sets accessed bits before a nested fault exits, which a smaller MAXPHYADDR in the guest could see.
-        arch.AllowSmallerMaxphyaddr = !Parameters.Npt;
+        arch.AllowSmallerMaxphyaddr = !Params.Npt;
         return 0;
     }
 
     private void SetupTscScaling()
     {
-        if (Parameters.TscScaling != 0)
+        if (Params.TscScaling != 0)
         {
             if (!BootCpuHas(X86Feature.TSCRATEMSR))
             {
-                Parameters.TscScaling = 0;
+                Params.TscScaling = 0;
             }
             else
             {
@@ -133,33 +133,33 @@ public sealed unsafe partial class KvmAmd
 
     private void SetupOptionalFeatures()
     {
-        if (Parameters.Nrips != 0 && !BootCpuHas(X86Feature.NRIPS))
-            Parameters.Nrips = 0;
+        if (Params.Nrips != 0 && !BootCpuHas(X86Feature.NRIPS))
+            Params.Nrips = 0;
         // avic_hardware_setup fails on processors without AVIC, and none here has it.
-        Parameters.Avic = false;
+        Params.Avic = false;
         arch.EnableApicv = false;
-        if (Parameters.Vls != 0)
+        if (Params.Vls != 0)
         {
-            if (!Parameters.Npt || !BootCpuHas(X86Feature.V_VMSAVE_VMLOAD))
-                Parameters.Vls = 0;
+            if (!Params.Npt || !BootCpuHas(X86Feature.V_VMSAVE_VMLOAD))
+                Params.Vls = 0;
             else
                 PrInfo("Virtual VMLOAD VMSAVE supported");
         }
 
         if (BootCpuHas(X86Feature.SVME_ADDR_CHK))
             svmGpErratumIntercept = false;
-        if (Parameters.Vgif != 0)
+        if (Params.Vgif != 0)
         {
             if (!BootCpuHas(X86Feature.VGIF))
-                Parameters.Vgif = 0;
+                Params.Vgif = 0;
             else
                 PrInfo("Virtual GIF supported");
         }
 
-        if (Parameters.Lbrv != 0)
+        if (Params.Lbrv != 0)
         {
             if (!BootCpuHas(X86Feature.LBRV))
-                Parameters.Lbrv = 0;
+                Params.Lbrv = 0;
             else
                 PrInfo("LBR virtualization supported");
         }
@@ -191,7 +191,7 @@ public sealed unsafe partial class KvmAmd
         if ((ebx & 0x3f) == maskBit)
             maskBit++;
         ulong mask = maskBit < 52 ? X86Bits.RsvdBits(maskBit, 51) | 1 : 0;
-        arch.MmuSetMmioSpteMask(mask, mask, 6);
+        arch.Spte.SetMmioSpteMask(mask, mask, 6);
     }
 
     [KernelFunction("svm_set_cpu_caps", File = "arch/x86/kvm/svm/svm.c")]
@@ -200,18 +200,18 @@ public sealed unsafe partial class KvmAmd
         arch.SetCpuCaps();
         arch.KvmCaps.SupportedPerfCap = 0;
         arch.KvmCaps.SupportedXss = 0;
-        if (Parameters.Nested != 0)
+        if (Params.Nested != 0)
         {
             arch.CpuCapSet(X86Feature.SVM);
             arch.CpuCapSet(X86Feature.VMCBCLEAN);
-            CapIf(Parameters.Nrips != 0, X86Feature.NRIPS);
-            CapIf(Parameters.Npt, X86Feature.NPT);
-            CapIf(Parameters.TscScaling != 0, X86Feature.TSCRATEMSR);
-            CapIf(Parameters.Vls != 0, X86Feature.V_VMSAVE_VMLOAD);
-            CapIf(Parameters.Lbrv != 0, X86Feature.LBRV);
+            CapIf(Params.Nrips != 0, X86Feature.NRIPS);
+            CapIf(Params.Npt, X86Feature.NPT);
+            CapIf(Params.TscScaling != 0, X86Feature.TSCRATEMSR);
+            CapIf(Params.Vls != 0, X86Feature.V_VMSAVE_VMLOAD);
+            CapIf(Params.Lbrv != 0, X86Feature.LBRV);
             CapIf(BootCpuHas(X86Feature.PAUSEFILTER), X86Feature.PAUSEFILTER);
             CapIf(BootCpuHas(X86Feature.PFTHRESHOLD), X86Feature.PFTHRESHOLD);
-            CapIf(Parameters.Vgif != 0, X86Feature.VGIF);
+            CapIf(Params.Vgif != 0, X86Feature.VGIF);
             arch.CpuCapSet(X86Feature.SVME_ADDR_CHK);
         }
 
@@ -231,7 +231,7 @@ public sealed unsafe partial class KvmAmd
     private int CpuInit(int cpu)
     {
         svmData[cpu] = default;
-        ulong page = host.Pages.AllocPage("svm_cpu_init");
+        ulong page = Host.Pages.AllocPage("svm_cpu_init");
         if (page == 0)
             return -ENOMEM;
         FunctionTrace.Leaf("sev_cpu_init");
@@ -244,7 +244,7 @@ public sealed unsafe partial class KvmAmd
     {
         if (svmData[cpu].SaveAreaPa == 0)
             return;
-        host.Pages.FreePage(svmData[cpu].SaveAreaPa);
+        Host.Pages.FreePage(svmData[cpu].SaveAreaPa);
         svmData[cpu].SaveAreaPa = 0;
     }
 
@@ -253,9 +253,9 @@ public sealed unsafe partial class KvmAmd
     {
         using var _ = FunctionTrace.Enter("svm_hardware_unsetup");
         FunctionTrace.Leaf("sev_hardware_unsetup");
-        foreach (HostCpu cpu in host.Cpus)
+        foreach (HostCpu cpu in Host.Cpus)
             CpuUninit(cpu.Id);
-        host.Pages.FreePage(iopmBase);
+        Host.Pages.FreePage(iopmBase);
         iopmBase = 0;
     }
 
@@ -266,9 +266,4 @@ public sealed unsafe partial class KvmAmd
         FunctionTrace.Leaf("svm_has_emulated_msr");
         return index is not (MSR_IA32_MCG_EXT_CTL or (>= MSR_IA32_VMX_BASIC and <= MSR_IA32_VMX_VMFUNC));
     }
-
-    /// <summary>pr_info with this module's prefix.</summary>
-    private void PrInfo(string text) => host.Log.Info("SVM: " + text);
-
-    private void PrErr(string text) => host.Log.Err("SVM: " + text);
 }

@@ -65,7 +65,7 @@ public sealed unsafe partial class KvmAmd
         using var _ = FunctionTrace.Enter("svm_recalc_instruction_intercepts");
         if (arch.CpuCapHas(X86Feature.INVPCID))
         {
-            if (!Parameters.Npt || !svm.GuestCpuidHas(X86Feature.INVPCID))
+            if (!Params.Npt || !svm.GuestCpuidHas(X86Feature.INVPCID))
                 SetIntercept(svm, INTERCEPT_INVPCID);
             else
                 ClrIntercept(svm, INTERCEPT_INVPCID);

@@ -45,7 +45,7 @@ public sealed unsafe partial class KvmAmd
     /// <summary>Bits 5:2 are dropped: they once selected external pins, which KVM accepted and never had.</summary>
     private int SetDebugctl(VcpuSvm svm, uint index, ulong data)
     {
-        if (Parameters.Lbrv == 0)
+        if (Params.Lbrv == 0)
         {
             arch.PrUnimplWrmsr(svm, index, data);
             return 0;

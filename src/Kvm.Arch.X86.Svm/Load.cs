@@ -40,7 +40,7 @@ public sealed unsafe partial class KvmAmd
         if (svm.GuestStateLoaded)
             return;
         Expect(svm.Processor.Vmsave(svmData[vcpu.Cpu].SaveAreaPa));
-        if (Parameters.TscScaling != 0)
+        if (Params.TscScaling != 0)
             WriteTscRatio(vcpu.TscScalingRatio);
         if (tscAuxUretSlot >= 0)
             system.UserReturn.Set(tscAuxUretSlot, svm.TscAux, ulong.MaxValue);
@@ -51,7 +51,7 @@ public sealed unsafe partial class KvmAmd
     private void Expect(InstructionResult result)
     {
         if (result.IsFault)
-            arch.SpuriousFault();
+            SpuriousFault();
     }
 
     [KernelFunction("svm_sched_in", File = "arch/x86/kvm/svm/svm.c")]

@@ -3,53 +3,47 @@ using Kvm.Core.Tracing;
 
 namespace Kvm.Arch.X86.Svm;
 
-/// <summary>kvm-amd.ko.</summary>
+/// <summary>Loading and unloading of kvm-amd.ko.</summary>
 /// <remarks>svm.c: svm_init, svm_exit.</remarks>
-public sealed class KvmAmdModule : HostModule
+public sealed unsafe partial class KvmAmd
 {
-    private readonly SvmParameters parameters = new();
-    private readonly X86Arch arch;
-
-    /// <summary>The module, to be inserted after the kvm module that <paramref name="arch"/> belongs to.</summary>
-    public KvmAmdModule(X86Arch arch)
+    public KvmAmd(X86Arch arch)
     {
+        ArgumentNullException.ThrowIfNull(arch);
         this.arch = arch;
-        parameters.Define(Parameters);
+        system = arch.HostX86;
+        svmData = new SvmCpuData[arch.Host.Cpus.Count];
+        currentTscRatio = new ulong[arch.Host.Cpus.Count];
+        Params.Define(Parameters);
     }
 
     public override string Name => "kvm_amd";
 
     public override IReadOnlyList<string> DependsOn => ["kvm"];
 
-    /// <summary>The loaded vendor code; null before a successful load.</summary>
-    internal KvmAmd? Amd { get; private set; }
-
+    /// <summary>
+    /// insmod kvm_amd: common x86 checks, then kvm_init, after which /dev/kvm exists. -EOPNOTSUPP without SVM or with it disabled by the BIOS, -EEXIST when
+    /// another vendor module is loaded.
+    /// </summary>
     [KernelFunction("svm_init", File = "arch/x86/kvm/svm/svm.c")]
     protected override KvmResult Init()
     {
         using var _ = FunctionTrace.Enter("svm_init");
-        var amd = new KvmAmd(arch, parameters);
-        int r = arch.VendorInit(amd);
-        if (r != 0)
+        KvmResult r = arch.VendorInit(this);
+        if (r.IsError)
             return r;
-        // Last: from here on /dev/kvm exists.
-        KvmResult result = arch.KvmModuleInit(amd, this);
-        if (result.IsError)
-        {
+        r = arch.Module.KvmInit(this, this);
+        if (r.IsError)
             arch.VendorExit();
-            return result;
-        }
-
-        Amd = amd;
-        return 0;
+        return r;
     }
 
+    /// <summary>rmmod kvm_amd.</summary>
     [KernelFunction("svm_exit", File = "arch/x86/kvm/svm/svm.c")]
     protected override void Exit()
     {
         using var _ = FunctionTrace.Enter("svm_exit");
-        arch.KvmModuleExit();
+        arch.Module.KvmExit();
         arch.VendorExit();
-        Amd = null;
     }
 }

@@ -117,7 +117,7 @@ public sealed unsafe partial class KvmAmd
     private uint* VcpuAllocMsrpm()
     {
         using var _ = FunctionTrace.Enter("svm_vcpu_alloc_msrpm");
-        ulong pages = host.Pages.AllocPages("svm_vcpu_alloc_msrpm", MSRPM_ORDER, zero: false);
+        ulong pages = Host.Pages.AllocPages("svm_vcpu_alloc_msrpm", MSRPM_ORDER, zero: false);
         if (pages != 0)
             NativeMemory.Fill((void*)pages, MSRPM_SIZE, 0xff);
         return (uint*)pages;

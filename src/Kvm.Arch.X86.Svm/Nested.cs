@@ -19,7 +19,7 @@ public sealed unsafe partial class KvmAmd
 {
     public IKvmX86NestedOps NestedOps { get; } = new SvmNestedOps();
 
-    private static bool VgifInVmcb(KvmAmd amd) => amd.Parameters.Vgif != 0;
+    private static bool VgifInVmcb(KvmAmd amd) => amd.Params.Vgif != 0;
 
     private void EnableGif(VcpuSvm svm)
     {
@@ -47,7 +47,7 @@ public sealed unsafe partial class KvmAmd
         if (value)
         {
             // With virtual GIF the STGI intercept only waits for an NMI or SMI window.
-            if (Parameters.Vgif != 0)
+            if (Params.Vgif != 0)
                 ClrIntercept(svm, INTERCEPT_STGI);
             if (IsIntercept(svm, INTERCEPT_VINTR))
                 ClearVintr(svm);
@@ -58,7 +58,7 @@ public sealed unsafe partial class KvmAmd
         else
         {
             DisableGif(svm);
-            if (Parameters.Vgif == 0)
+            if (Params.Vgif == 0)
                 ClearVintr(svm);
         }
     }

@@ -30,7 +30,7 @@ public sealed unsafe partial class KvmAmd
     {
         if (svm.Vm.PauseInGuest)
             return;
-        SetPleWindow(svm, GrowPleWindow(svm.Vmcb->Control.PauseFilterCount, Parameters.PauseFilterCount, Parameters.PauseFilterCountGrow, Parameters.PauseFilterCountMax));
+        SetPleWindow(svm, GrowPleWindow(svm.Vmcb->Control.PauseFilterCount, Params.PauseFilterCount, Params.PauseFilterCountGrow, Params.PauseFilterCountMax));
     }
 
     [KernelFunction("shrink_ple_window", File = "arch/x86/kvm/svm/svm.c")]
@@ -38,7 +38,7 @@ public sealed unsafe partial class KvmAmd
     {
         if (svm.Vm.PauseInGuest)
             return;
-        SetPleWindow(svm, ShrinkPleWindow(svm.Vmcb->Control.PauseFilterCount, Parameters.PauseFilterCount, Parameters.PauseFilterCountShrink, Parameters.PauseFilterCount));
+        SetPleWindow(svm, ShrinkPleWindow(svm.Vmcb->Control.PauseFilterCount, Params.PauseFilterCount, Params.PauseFilterCountShrink, Params.PauseFilterCount));
     }
 
     private static void SetPleWindow(VcpuSvm svm, uint value)

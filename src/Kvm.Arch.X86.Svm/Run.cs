@@ -105,7 +105,7 @@ public sealed unsafe partial class KvmAmd
         }
 
         if (forceImmediateExit)
-            host.CurrentCpu.SendReschedule();
+            Host.CurrentCpu.SendReschedule();
         PreSvmRun(svm);
         SyncLapicToCr8(svm);
         if (svm.Asid != svm.Vmcb->Control.Asid)
@@ -165,7 +165,7 @@ public sealed unsafe partial class KvmAmd
     private ExitFastpathCompletion ExitHandlersFastpath(VcpuSvm svm)
     {
         VmcbControlArea* control = &svm.Vmcb->Control;
-        if (control->ExitCode == SVM_EXIT_MSR && control->ExitInfo1 != 0 && Parameters.Nrips != 0 && control->NextRip != 0)
+        if (control->ExitCode == SVM_EXIT_MSR && control->ExitInfo1 != 0 && Params.Nrips != 0 && control->NextRip != 0)
             return svm.HandleFastpathSetMsrIrqoff();
         return ExitFastpathCompletion.EXIT_FASTPATH_NONE;
     }

@@ -65,7 +65,7 @@ public sealed unsafe partial class KvmAmd
         using var _ = FunctionTrace.Enter("svm_load_mmu_pgd");
         VcpuSvm svm = ToSvm(vcpu);
         ulong cr3;
-        if (Parameters.Npt)
+        if (Params.Npt)
         {
             svm.Vmcb->Control.NestedCr3 = rootHpa;
             MarkDirty(svm.Vmcb, VMCB_NPT);

@@ -14,7 +14,7 @@ public sealed unsafe partial class KvmAmd
         using var _ = FunctionTrace.Enter("svm_vcpu_create");
         VcpuSvm svm = ToSvm(vcpu);
         int err = -ENOMEM;
-        ulong vmcb01Page = host.Pages.AllocPage("svm_vcpu_create");
+        ulong vmcb01Page = Host.Pages.AllocPage("svm_vcpu_create");
         if (vmcb01Page == 0)
             goto @out;
 
@@ -36,7 +36,7 @@ public sealed unsafe partial class KvmAmd
         return 0;
 
     error_free_vmcb_page:
-        host.Pages.FreePage(vmcb01Page);
+        Host.Pages.FreePage(vmcb01Page);
     @out:
         return err;
     }
@@ -76,8 +76,8 @@ public sealed unsafe partial class KvmAmd
         FunctionTrace.Leaf("svm_free_nested");
         FunctionTrace.Leaf("sev_free_vcpu");
 
-        host.Pages.FreePage(svm.Vmcb01.Pa);
-        host.Pages.FreePage((ulong)svm.Msrpm);
+        Host.Pages.FreePage(svm.Vmcb01.Pa);
+        Host.Pages.FreePage((ulong)svm.Msrpm);
         svm.Vmcb = svm.Vmcb01.Ptr = null;
         svm.Msrpm = null;
     }
@@ -87,7 +87,7 @@ public sealed unsafe partial class KvmAmd
     public int VmInit(X86Vm vm)
     {
         using var _ = FunctionTrace.Enter("svm_vm_init");
-        if (Parameters.PauseFilterCount == 0 || Parameters.PauseFilterThresh == 0)
+        if (Params.PauseFilterCount == 0 || Params.PauseFilterThresh == 0)
             vm.PauseInGuest = true;
         return 0;
     }

@@ -57,7 +57,7 @@ public sealed unsafe partial class KvmAmd
         InitControls(svm, &vmcb->Control);
         InitSave(&vmcb->Save);
 
-        if (Parameters.Npt)
+        if (Params.Npt)
         {
             vmcb->Control.NestedControl |= SvmNestedControl.NpEnable;
             ClrIntercept(svm, INTERCEPT_INVLPG);
@@ -74,9 +74,9 @@ public sealed unsafe partial class KvmAmd
 
         if (!svm.Vm.PauseInGuest)
         {
-            vmcb->Control.PauseFilterCount = (ushort)Parameters.PauseFilterCount;
-            if (Parameters.PauseFilterThresh != 0)
-                vmcb->Control.PauseFilterThreshold = (ushort)Parameters.PauseFilterThresh;
+            vmcb->Control.PauseFilterCount = (ushort)Params.PauseFilterCount;
+            if (Params.PauseFilterThresh != 0)
+                vmcb->Control.PauseFilterThreshold = (ushort)Params.PauseFilterThresh;
             SetIntercept(svm, INTERCEPT_PAUSE);
         }
         else
@@ -87,7 +87,7 @@ public sealed unsafe partial class KvmAmd
         RecalcInstructionIntercepts(svm);
         if (BootCpuHas(X86Feature.V_SPEC_CTRL))
             SetMsrInterception(svm, MSR_IA32_SPEC_CTRL, true, true);
-        if (Parameters.Vgif != 0)
+        if (Params.Vgif != 0)
         {
             ClrIntercept(svm, INTERCEPT_STGI);
             ClrIntercept(svm, INTERCEPT_CLGI);
@@ -119,7 +119,7 @@ public sealed unsafe partial class KvmAmd
             SetExceptionIntercept(svm, GP_VECTOR);
         SetIntercept(svm, INTERCEPT_INTR);
         SetIntercept(svm, INTERCEPT_NMI);
-        if (Parameters.InterceptSmi)
+        if (Params.InterceptSmi)
             SetIntercept(svm, INTERCEPT_SMI);
         SetIntercept(svm, INTERCEPT_SELECTIVE_CR0);
         SetIntercept(svm, INTERCEPT_RDPMC);
@@ -192,7 +192,7 @@ public sealed unsafe partial class KvmAmd
             return;
         }
 
-        if (Parameters.Vls != 0)
+        if (Params.Vls != 0)
         {
             ClrIntercept(svm, INTERCEPT_VMLOAD);
             ClrIntercept(svm, INTERCEPT_VMSAVE);
@@ -210,12 +210,12 @@ public sealed unsafe partial class KvmAmd
         VcpuSvm svm = ToSvm(vcpu);
         vcpu.XsavesEnabled = vcpu.GuestCpuidHas(X86Feature.XSAVE) && BootCpuHas(X86Feature.XSAVE) && BootCpuHas(X86Feature.XSAVES);
         svm.NripsEnabled = arch.CpuCapHas(X86Feature.NRIPS) && vcpu.GuestCpuidHas(X86Feature.NRIPS);
-        svm.TscScalingEnabled = Parameters.TscScaling != 0 && vcpu.GuestCpuidHas(X86Feature.TSCRATEMSR);
-        svm.LbrvEnabled = Parameters.Lbrv != 0 && vcpu.GuestCpuidHas(X86Feature.LBRV);
-        svm.VVmloadVmsaveEnabled = Parameters.Vls != 0 && vcpu.GuestCpuidHas(X86Feature.V_VMSAVE_VMLOAD);
+        svm.TscScalingEnabled = Params.TscScaling != 0 && vcpu.GuestCpuidHas(X86Feature.TSCRATEMSR);
+        svm.LbrvEnabled = Params.Lbrv != 0 && vcpu.GuestCpuidHas(X86Feature.LBRV);
+        svm.VVmloadVmsaveEnabled = Params.Vls != 0 && vcpu.GuestCpuidHas(X86Feature.V_VMSAVE_VMLOAD);
         svm.PauseFilterEnabled = arch.CpuCapHas(X86Feature.PAUSEFILTER) && vcpu.GuestCpuidHas(X86Feature.PAUSEFILTER);
         svm.PauseThresholdEnabled = arch.CpuCapHas(X86Feature.PFTHRESHOLD) && vcpu.GuestCpuidHas(X86Feature.PFTHRESHOLD);
-        svm.VgifEnabled = Parameters.Vgif != 0 && vcpu.GuestCpuidHas(X86Feature.VGIF);
+        svm.VgifEnabled = Params.Vgif != 0 && vcpu.GuestCpuidHas(X86Feature.VGIF);
         RecalcInstructionIntercepts(svm);
         InitVmcbAfterSetCpuid(svm);
     }
