@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 using Kvm.Core.Tracing;
 using Kvm.Emulator.Svm;
 using static Kvm.Abi.Uapi;
@@ -117,10 +118,15 @@ public sealed unsafe partial class KvmAmd
         exitIntInfoErrCode = hasError ? control->ExitIntInfoError : 0;
     }
 
+    private static readonly FrozenDictionary<uint, string> exitReasonNames = SVM_EXIT_REASONS.ToFrozenDictionary(r => (uint)r.Key, r => r.Value);
+
+    /// <summary>__print_symbolic: the name, or the number in hexadecimal.</summary>
+    private static string ExitReasonName(uint reason) => exitReasonNames.GetValueOrDefault(reason) ?? $"0x{reason:x}";
+
     private void TraceExit(VcpuSvm svm)
     {
         GetExitInfo(svm, out uint reason, out ulong info1, out ulong info2, out uint intr, out uint error);
-        Tracepoints.Emit("kvm_exit", $"vcpu {svm.VcpuId} reason {SvmExitNames.Of(reason)} rip 0x{svm.Rip:x} info1 0x{info1:x16} info2 0x{info2:x16} intr_info 0x{intr:x8} error_code 0x{error:x8}");
+        Tracepoints.Emit("kvm_exit", $"vcpu {svm.VcpuId} reason {ExitReasonName(reason)} rip 0x{svm.Rip:x} info1 0x{info1:x16} info2 0x{info2:x16} intr_info 0x{intr:x8} error_code 0x{error:x8}");
     }
 
     // ---- page faults ----

@@ -85,8 +85,8 @@ public sealed unsafe partial class KvmAmd
     {
         using var _ = FunctionTrace.Enter("svm_update_exception_bitmap");
         VcpuSvm svm = ToSvm(vcpu);
-        ClrExceptionIntercept(svm, X86Const.BP_VECTOR);
+        ClrExceptionIntercept(svm, Abi.Uapi.BP_VECTOR);
         if ((vcpu.GuestDebug & Abi.Uapi.KVM_GUESTDBG_ENABLE) != 0 && (vcpu.GuestDebug & Abi.Uapi.KVM_GUESTDBG_USE_SW_BP) != 0)
-            SetExceptionIntercept(svm, X86Const.BP_VECTOR);
+            SetExceptionIntercept(svm, Abi.Uapi.BP_VECTOR);
     }
 }

@@ -116,7 +116,7 @@ public sealed unsafe partial class KvmAmd
     private static Vmcb* MapVmcb12(VcpuSvm svm, ulong gpa)
     {
         ulong hva = svm.Vm.GfnToHva(gpa >> 12);
-        return KvmVm.IsErrorHva(hva) ? null : (Vmcb*)hva;
+        return KvmLimits.IsErrorHva(hva) ? null : (Vmcb*)hva;
     }
 
     [KernelFunction("svm_copy_vmloadsave_state", File = "arch/x86/kvm/svm/nested.c")]
@@ -221,7 +221,7 @@ public sealed unsafe partial class KvmAmd
                 return (int)state.size;
             if (amd.GifSet(ToSvm(vcpu)))
                 state.flags |= (ushort)KVM_STATE_NESTED_GIF_SET;
-            return vcpu.Arch.CopyToUser(userState, &state, state.size) ? (int)state.size : -EFAULT;
+            return UserMemory.CopyToUser(userState, &state, state.size) ? (int)state.size : -EFAULT;
         }
 
         [KernelFunction("svm_set_nested_state", File = "arch/x86/kvm/svm/nested.c")]

@@ -56,6 +56,4 @@ internal static class SvmConst
     public const ulong SVM_CR0_SELECTIVE_MASK = 0xa; // TS, MP
     public const ulong DEBUGCTLMSR_LBR = 1, DEBUGCTLMSR_BTF = 2;
     public const ulong DEBUGCTL_RESERVED_BITS = ~(DEBUGCTLMSR_BTF | DEBUGCTLMSR_LBR);
-
-    public const ulong KVM_STATE_NESTED_SVM_VMCB_SIZE = 0x1000;
 }

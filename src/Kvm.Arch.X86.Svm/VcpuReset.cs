@@ -1,5 +1,6 @@
 using Kvm.Core.Tracing;
 using Kvm.Emulator.Svm;
+using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.MsrIndex;
 using static Kvm.Arch.X86.Svm.SvmConst;
 using static Kvm.Arch.X86.Svm.SvmIntercept;
