@@ -331,7 +331,7 @@ public class srcu_
         }))];
         using (h.EnterKernel())
         {
-            for (int n = 0; n < 300; n++)
+            for (int n = 0; n < 80; n++)
             {
                 int next = 1 - current;
                 Volatile.Write(ref boxes[next], 0);

@@ -34,6 +34,7 @@ public sealed class DebugFs
     public bool CreateDirectory(string path)
     {
         using var _ = Tracing.FunctionTrace.Enter("debugfs_create_dir");
+        Tracing.FunctionTrace.Leaf("kmem_cache_alloc"); // the dentry
         return !_host.Faults.ShouldFail("debugfs_create_dir") && Add(path, new Node { Mode = 0x1ed, Children = [] });
     }
 
@@ -42,6 +43,7 @@ public sealed class DebugFs
     public bool CreateFile(string path, int mode, Func<string> read, Func<string, KvmResult>? write = null)
     {
         using var _ = Tracing.FunctionTrace.Enter("debugfs_create_file");
+        Tracing.FunctionTrace.Leaf("kmem_cache_alloc");
         return !_host.Faults.ShouldFail("debugfs_create_file") && Add(path, new Node { Mode = mode, Read = read, Write = write });
     }
 
@@ -62,6 +64,7 @@ public sealed class DebugFs
     [Tracing.KernelFunction("debugfs_remove", File = "fs/debugfs/inode.c")]
     public void Remove(string path)
     {
+        using var _ = Tracing.FunctionTrace.Enter("debugfs_remove");
         lock (_gate) Parent(path, out string name)?.Children?.Remove(name);
     }
 

@@ -6,7 +6,7 @@ namespace Kvm.Core;
 /// <remarks>CPU hotplug, suspend and resume, reboot.</remarks>
 public sealed partial class Host
 {
-    private sealed record HotplugState(string Name, Func<HostCpu, KvmResult> Startup, Func<HostCpu, KvmResult> Teardown);
+    private sealed record HotplugState(string Name, bool Online, Func<HostCpu, KvmResult> Startup, Func<HostCpu, KvmResult> Teardown);
 
     private sealed record SyscoreOps(Action Suspend, Action Resume);
 
@@ -24,9 +24,32 @@ public sealed partial class Host
     {
         state = null;
         if (Faults.ShouldFail("cpuhp_setup_state", name)) return Errno.ENOMEM;
-        var s = new HotplugState(name, startup, teardown);
+        var s = new HotplugState(name, Online: false, startup, teardown);
         lock (_hotplugStates) _hotplugStates.Add(s);
         state = new Removal(() => { lock (_hotplugStates) _hotplugStates.Remove(s); });
+        return 0;
+    }
+
+    /// <summary>
+    /// cpuhp_setup_state for a state of the ONLINE section: the callbacks run in the CPU's hotplug thread and may sleep; startup is called now for each online
+    /// CPU. Dispose the result to remove the state: teardown is called for each online CPU (cpuhp_remove_state).
+    /// </summary>
+    public KvmResult CpuHotplugSetup(string name, Func<HostCpu, KvmResult> startup, Func<HostCpu, KvmResult> teardown, out IDisposable? state)
+    {
+        state = null;
+        if (Faults.ShouldFail("cpuhp_setup_state", name)) return Errno.ENOMEM;
+        var s = new HotplugState(name, Online: true, startup, teardown);
+        using KernelScope scope = EnterKernel("cpuhp");
+        using var _ = _hotplug.Enter();
+        foreach (HostCpu cpu in OnlineCpus) InHotplugThread(scope.Task, cpu, () => startup(cpu));
+        lock (_hotplugStates) _hotplugStates.Add(s);
+        state = new Removal(() =>
+        {
+            using KernelScope inner = EnterKernel("cpuhp");
+            using var __ = _hotplug.Enter();
+            lock (_hotplugStates) _hotplugStates.Remove(s);
+            foreach (HostCpu cpu in OnlineCpus) InHotplugThread(inner.Task, cpu, () => teardown(cpu));
+        });
         return 0;
     }
 
@@ -91,15 +114,15 @@ public sealed partial class Host
             var offlined = new List<HostCpu>();
             foreach (HostCpu cpu in Cpus.Skip(1).Where(c => c.Online))
                 if (CpuDownLocked(task, cpu).IsOk) offlined.Add(cpu);
-            RunOn(task, Cpus[0], () =>
+            Stop(task, Cpus[0], stopper =>
             {
-                task.IrqDepth++;
+                stopper.IrqDepth++;
                 foreach (SyscoreOps ops in Enumerable.Reverse(Snapshot(_syscore))) ops.Suspend();
                 Cpus[0].Hardware?.OnDead();
                 asleep?.Invoke();
                 Cpus[0].Hardware?.OnStarting();
                 foreach (SyscoreOps ops in Snapshot(_syscore)) ops.Resume();
-                task.IrqDepth--;
+                stopper.IrqDepth--;
             });
             foreach (HostCpu cpu in offlined) CpuUpLocked(task, cpu);
         }
@@ -119,14 +142,16 @@ public sealed partial class Host
     {
         if (!cpu.Online) return Errno.EINVAL;
         if (OnlineCpuCount == 1) return Errno.EBUSY;
-        RunOn(task, cpu, () =>
+        HotplugState[] states = [.. Enumerable.Reverse(Snapshot(_hotplugStates))];
+        foreach (HotplugState s in states.Where(s => s.Online)) InHotplugThread(task, cpu, () => s.Teardown(cpu));
+        Stop(task, cpu, stopper =>
         {
-            task.IrqDepth++;
+            stopper.IrqDepth++;
             cpu.Online = false;
-            foreach (HotplugState s in Enumerable.Reverse(Snapshot(_hotplugStates))) _ = s.Teardown(cpu);
+            foreach (HotplugState s in states.Where(s => !s.Online)) _ = s.Teardown(cpu);
             cpu.RunCalls();
             cpu.Hardware?.OnDead();
-            task.IrqDepth--;
+            stopper.IrqDepth--;
         });
         lock (_schedGate)
             foreach (HostTask waiter in _runQueue)
@@ -143,54 +168,46 @@ public sealed partial class Host
         HostCpu? own = task.Cpu;
         task.Cpu = cpu;
         task.IrqDepth++;
+        HotplugState[] states = Snapshot(_hotplugStates);
         using (FunctionTrace.OnOtherCpu(cpu))
         {
             cpu.Hardware?.OnStarting();
-            foreach (HotplugState s in Snapshot(_hotplugStates)) _ = s.Startup(cpu);
+            foreach (HotplugState s in states.Where(s => !s.Online)) _ = s.Startup(cpu);
         }
 
         cpu.Online = true;
         task.IrqDepth--;
         task.Cpu = own;
         ReleaseOccupied(cpu);
+        foreach (HotplugState s in states.Where(s => s.Online)) InHotplugThread(task, cpu, () => s.Startup(cpu));
         return 0;
     }
 
-    /// <summary>The stopper: gets the CPU for itself, whoever runs there must leave, and runs the action on it.</summary>
-    private void RunOn(HostTask task, HostCpu cpu, Action action)
+    /// <summary>The CPU's hotplug thread (cpuhp/N) runs the callback while the caller waits.</summary>
+    private void InHotplugThread(HostTask caller, HostCpu cpu, Func<KvmResult> callback) =>
+        OnThreadOf(caller, cpu, "cpuhp/" + cpu.Id, first: false, _ => callback());
+
+    /// <summary>The CPU's stopper thread (migration/N) gets the CPU before everyone else and runs the action while the caller waits.</summary>
+    private void Stop(HostTask caller, HostCpu cpu, Action<HostTask> action) => OnThreadOf(caller, cpu, "migration/" + cpu.Id, first: true, action);
+
+    private void OnThreadOf(HostTask caller, HostCpu cpu, string name, bool first, Action<HostTask> action)
     {
-        HostCpu own = task.Cpu!;
-        if (own == cpu)
-        {
-            using (FunctionTrace.OnOtherCpu(cpu)) action();
-            if (cpu.Online) return;
-            // The thread stands on a CPU that is gone: it moves.
-            task.LeaveCpu(preempted: true);
-            task.LastCpu = null;
-            task.ReturnToCpu();
-            return;
-        }
-
-        var spin = new SpinWait();
-        while (!cpu.TryOccupy(task))
-        {
-            cpu.NeedResched = true;
-            cpu.SendReschedule();
-            own.ServiceInterrupts();
-            spin.SpinOnce(sleep1Threshold: 20);
-        }
-
-        cpu.NeedResched = false;
-        task.Cpu = cpu;
+        caller.LeaveCpu(preempted: false);
+        var thread = new HostTask(this, null, AllocatePid(), name) { KernelDepth = 1, LastCpu = cpu };
+        thread.SetAffinity(cpu.Id);
+        HostTask.Current = thread;
         try
         {
-            using (FunctionTrace.OnOtherCpu(cpu)) action();
+            AcquireFor(thread, first);
+            using (FunctionTrace.OnOtherCpu(cpu, "task " + thread)) action(thread);
+            ReleaseCpu(thread);
         }
         finally
         {
-            task.Cpu = own;
-            ReleaseOccupied(cpu);
+            HostTask.Current = caller;
         }
+
+        caller.ReturnToCpu();
     }
 
     private static T[] Snapshot<T>(List<T> list)

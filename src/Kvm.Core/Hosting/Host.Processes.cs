@@ -51,7 +51,14 @@ public sealed partial class Host
     public KvmResult AnonInodeGetFile(string name, FileOperations operations, object privateData, int flags, out KvmFile? file)
     {
         using var _ = Tracing.FunctionTrace.Enter("anon_inode_getfile");
+        return NewAnonFile(name, operations, privateData, flags, out file);
+    }
+
+    private KvmResult NewAnonFile(string name, FileOperations operations, object privateData, int flags, out KvmFile? file)
+    {
         file = null;
+        Tracing.FunctionTrace.Leaf("kmem_cache_alloc"); // the dentry
+        Tracing.FunctionTrace.Leaf("kmem_cache_alloc"); // the file
         if (Faults.ShouldFail("anon_inode_getfile", name)) return Errno.ENOMEM;
         return AllocateFile("anon_inode:" + name, operations, privateData, flags, out file);
     }
@@ -64,7 +71,7 @@ public sealed partial class Host
         FileTable files = HostTask.Current.Process.Files;
         KvmResult fd = files.GetUnusedFd(flags);
         if (fd.IsError) return fd;
-        KvmResult r = AnonInodeGetFile(name, operations, privateData, flags, out KvmFile? file);
+        KvmResult r = NewAnonFile(name, operations, privateData, flags, out KvmFile? file);
         if (r.IsError)
         {
             files.PutUnusedFd(fd.Value);

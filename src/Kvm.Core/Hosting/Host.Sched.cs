@@ -166,14 +166,18 @@ public sealed partial class Host
         return false;
     }
 
+    /// <summary>Waits for a CPU that the task may run on; <paramref name="first"/> = before all others, and at once.</summary>
+    private void AcquireFor(HostTask task, bool first) => AcquireSlow(task, first);
+
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private void AcquireSlow(HostTask task)
+    private void AcquireSlow(HostTask task, bool first = false)
     {
         if (TryAcquireAny(task)) return;
         lock (_schedGate)
         {
             task.Granted = false;
-            _runQueue.AddLast(task);
+            if (first) _runQueue.AddFirst(task);
+            else _runQueue.AddLast(task);
             Interlocked.Increment(ref _waiting);
             // A CPU that became idle before we were counted has not seen us; grants wait for the gate.
             if (TryAcquireAny(task))
@@ -185,6 +189,7 @@ public sealed partial class Host
         }
 
         int slice = (int)Math.Max(1, Options.TimeSliceNs / 1_000_000);
+        if (first) RequestResched(task);
         for (; ; )
         {
             lock (task.Gate)

@@ -126,13 +126,14 @@ public sealed partial class Host
     private bool WaitFor(HostTask task, HostCpu target, CpuCall call)
     {
         var spin = new SpinWait();
+        int rounds = 0;
         while (!call.Done)
         {
             task.Cpu!.ServiceInterrupts();
             if (!target.Online && call.Cancel()) return false;
             if (target.Occupant is null) Poke(task, target);
             if (call.Done) break;
-            spin.SpinOnce(sleep1Threshold: 100);
+            spin.SpinOnce(rounds++ < 2000 ? -1 : 20); // a guest needs microseconds to exit; do not sleep a millisecond for it
         }
 
         return true;

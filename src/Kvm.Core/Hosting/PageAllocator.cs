@@ -78,8 +78,10 @@ public sealed unsafe class PageAllocator : IDisposable
     public ulong AllocPage(string tag, bool zero = true) => AllocPages(tag, 0, zero);
 
     /// <summary>alloc_pages: 2^<paramref name="order"/> contiguous pages aligned to their size, or 0.</summary>
+    [Tracing.KernelFunction("__alloc_pages", File = "mm/page_alloc.c")]
     public ulong AllocPages(string tag, int order, bool zero = true)
     {
+        Tracing.FunctionTrace.Leaf("__alloc_pages");
         ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)order, (uint)MaxOrder);
         if (_host.Faults.ShouldFail("alloc_page", tag)) return 0;
         ulong address;
@@ -102,9 +104,11 @@ public sealed unsafe class PageAllocator : IDisposable
     }
 
     /// <summary>free_page(s): gives back what <see cref="AllocPages"/> gave. 0 is ignored. Freeing twice, or a wild address, throws: our own bug.</summary>
+    [Tracing.KernelFunction("free_pages", File = "mm/page_alloc.c")]
     public void FreePage(ulong address)
     {
         if (address == 0) return;
+        using (Tracing.FunctionTrace.Enter("free_pages")) Tracing.FunctionTrace.Leaf("__free_pages");
         lock (_gate)
         {
             if (!_byAddress.TryGetValue(address & ~(ulong)(ChunkPages * PageSize - 1), out Chunk? chunk))

@@ -32,7 +32,7 @@ public sealed unsafe partial class KvmModule
             vcpu = Arch.AllocVcpu(vm);
         }
 
-        using (FunctionTrace.Enter("__alloc_pages")) vcpu.Run = (kvm_run*)Host.Pages.AllocPage("kvm_run");
+        vcpu.Run = (kvm_run*)Host.Pages.AllocPage("kvm_run");
         if (vcpu.Run == null)
         {
             r = Errno.ENOMEM;

@@ -42,8 +42,7 @@ public sealed partial class KvmModule
             KvmResult compat = 0;
             Host.SmpCallFunctionSingle(cpu.Id, _ =>
             {
-                using var t = FunctionTrace.Enter("check_processor_compat");
-                compat = Arch.CheckProcessorCompat(opaque);
+                compat = CheckProcessorCompat(opaque);
             });
             r = compat;
             if (r.IsError) goto out_free_2;
@@ -116,16 +115,26 @@ public sealed partial class KvmModule
         using var trace = FunctionTrace.Enter("kvm_exit");
         Host.Devices.Deregister(_miscDevice!);
         Host.Debugfs.Remove("kvm");
+        FunctionTrace.Leaf("kvm_async_pf_deinit");
         _syscore?.Dispose();
         _rebootNotifier?.Dispose();
         _hotplugState?.Dispose();
         Host.OnEachCpu(HardwareDisableNolock);
         Arch.HardwareUnsetup();
         Arch.Exit();
+        FunctionTrace.Leaf("kvm_irqfd_exit");
         CpusHardwareEnabled = null;
+        VfioOpsExit();
         Vendor = null;
         VmOperations.Owner = null;
         VcpuOperations.Owner = null;
+    }
+
+    [KernelFunction("check_processor_compat", File = "virt/kvm/kvm_main.c")]
+    private KvmResult CheckProcessorCompat(object? opaque)
+    {
+        using var _ = FunctionTrace.Enter("check_processor_compat");
+        return Arch.CheckProcessorCompat(opaque);
     }
 
     [KernelFunction("kvm_irqfd_init", File = "virt/kvm/eventfd.c")]
@@ -146,6 +155,18 @@ public sealed partial class KvmModule
     private KvmResult VfioOpsInit()
     {
         using var _ = FunctionTrace.Enter("kvm_vfio_ops_init");
+        FunctionTrace.Leaf("kvm_register_device_ops");
         return Host.Faults.ShouldFail("kvm_vfio_ops_init") ? Errno.EEXIST : 0;
+    }
+
+    [KernelFunction("kvm_vfio_ops_exit", File = "virt/kvm/vfio.c")]
+    [KernelFunction("kvm_register_device_ops", File = "virt/kvm/kvm_main.c")]
+    [KernelFunction("kvm_unregister_device_ops", File = "virt/kvm/kvm_main.c")]
+    [KernelFunction("kvm_async_pf_deinit", File = "virt/kvm/async_pf.c")]
+    [KernelFunction("kvm_irqfd_exit", File = "virt/kvm/eventfd.c")]
+    private static void VfioOpsExit()
+    {
+        using var _ = FunctionTrace.Enter("kvm_vfio_ops_exit");
+        FunctionTrace.Leaf("kvm_unregister_device_ops");
     }
 }

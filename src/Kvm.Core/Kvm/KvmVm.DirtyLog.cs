@@ -22,6 +22,7 @@ public abstract unsafe partial class KvmVm
     [KernelFunction("kvm_get_dirty_log_protect", File = "virt/kvm/kvm_main.c")]
     private KvmResult GetDirtyLogProtect(in kvm_dirty_log log)
     {
+        using var _ = FunctionTrace.Enter("kvm_get_dirty_log_protect");
         KvmResult r = FindLoggingSlot(log.slot, out KvmMemorySlot? slot);
         if (r.IsError) return r;
         ulong* bitmap = slot!.DirtyBitmap;
@@ -62,6 +63,7 @@ public abstract unsafe partial class KvmVm
     [KernelFunction("kvm_clear_dirty_log_protect", File = "virt/kvm/kvm_main.c")]
     private KvmResult ClearDirtyLogProtect(in kvm_clear_dirty_log log)
     {
+        using var _ = FunctionTrace.Enter("kvm_clear_dirty_log_protect");
         if (DirtyRingSize != 0) return Errno.ENXIO;
         int asId = (int)(log.slot >> 16), id = (ushort)log.slot;
         if (asId >= KVM_ADDRESS_SPACE_NUM || id >= KVM_USER_MEM_SLOTS) return Errno.EINVAL;

@@ -69,7 +69,7 @@ public abstract unsafe partial class KvmVm
         if (old.Count - old.IoeventfdCount > KvmLimits.NR_IOBUS_DEVS - 1) return Errno.ENOSPC;
         if (Host.Faults.ShouldFail("kmalloc", "kvm_io_bus")) return Errno.ENOMEM;
         Volatile.Write(ref _buses[(int)bus], old.With(address, length, device));
-        Srcu.Synchronize();
+        using (FunctionTrace.Enter("synchronize_srcu_expedited")) Srcu.Synchronize();
         return 0;
     }
 
@@ -81,7 +81,7 @@ public abstract unsafe partial class KvmVm
         if (Bus(bus) is not { } old || old.IndexOf(device) < 0) return 0;
         KvmIoBus? next = Host.Faults.ShouldFail("kmalloc", "kvm_io_bus") ? null : old.Without(device);
         Volatile.Write(ref _buses[(int)bus], next);
-        Srcu.Synchronize();
+        using (FunctionTrace.Enter("synchronize_srcu_expedited")) Srcu.Synchronize();
         if (next is not null) return 0;
         Host.Log.Err("kvm: failed to shrink bus, removing it completely");
         old.Destroy(except: device);

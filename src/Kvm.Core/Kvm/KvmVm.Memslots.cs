@@ -172,7 +172,12 @@ public abstract unsafe partial class KvmVm
     }
 
     /// <summary>Replaces a slot in the inactive set.</summary>
-    private void ReplaceMemslot(KvmMemorySlot? old, KvmMemorySlot? @new) => Inactive((old ?? @new)!.AsId).Replace(old, @new);
+    [KernelFunction("kvm_replace_memslot", File = "virt/kvm/kvm_main.c")]
+    private void ReplaceMemslot(KvmMemorySlot? old, KvmMemorySlot? @new)
+    {
+        FunctionTrace.Leaf("kvm_replace_memslot");
+        Inactive((old ?? @new)!.AsId).Replace(old, @new);
+    }
 
     [KernelFunction("kvm_invalidate_memslot", File = "virt/kvm/kvm_main.c")]
     private void InvalidateMemslot(KvmMemorySlot old, KvmMemorySlot invalid)
@@ -204,6 +209,7 @@ public abstract unsafe partial class KvmVm
     [KernelFunction("kvm_swap_active_memslots", File = "virt/kvm/kvm_main.c", Formerly = "install_new_memslots")]
     private void SwapActiveMemslots(int asId)
     {
+        using var _ = FunctionTrace.Enter("kvm_swap_active_memslots");
         KvmMemslots slots = Inactive(asId);
         ulong generation = Memslots(asId).Generation;
         Volatile.Write(ref slots.Generation, generation | KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS);
@@ -225,7 +231,7 @@ public abstract unsafe partial class KvmVm
 
         // Before the wait: a reader may take this lock inside its section.
         SlotsArchLock.Unlock();
-        Srcu.Synchronize();
+        using (FunctionTrace.Enter("synchronize_srcu_expedited")) Srcu.Synchronize();
 
         generation = (slots.Generation & ~KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS) + KVM_ADDRESS_SPACE_NUM;
         Arch.MemslotsUpdated(this, generation);

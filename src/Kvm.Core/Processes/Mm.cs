@@ -76,9 +76,11 @@ public sealed unsafe class Mm
     [Tracing.KernelFunction("mmu_notifier_unregister", File = "mm/mmu_notifier.c")]
     public void UnregisterNotifier(IMmuNotifier notifier)
     {
+        using var _ = Tracing.FunctionTrace.Enter("mmu_notifier_unregister");
         bool was;
         lock (_notifiers) was = _notifiers.Remove(notifier);
         if (was) notifier.Release();
+        Tracing.FunctionTrace.Leaf("synchronize_srcu");
     }
 
     internal int NotifierCount

@@ -34,10 +34,10 @@ public static class FunctionTrace
     }
 
     /// <summary>What is recorded until dispose belongs to another CPU's own context (an interrupt there), not to the caller's tree.</summary>
-    internal static FunctionTraceScope OnOtherCpu(HostCpu cpu)
+    internal static FunctionTraceScope OnOtherCpu(HostCpu cpu, string? title = null)
     {
         if (!s_enabled || Thread() is not { } thread) return default;
-        thread.Push($"idle cpu{cpu.Id}");
+        thread.Push(title ?? $"task idle cpu{cpu.Id}");
         return new FunctionTraceScope(thread, isContext: true);
     }
 
