@@ -31,8 +31,16 @@ public sealed unsafe partial class Processor : IDisposable
     /// <summary>The state block, at a fixed native address for the processor's life.</summary>
     public CpuState* State { get; private set; }
     public Mmu Mmu { get; }
-    /// <summary>Non-null exactly while in VMX non-root operation or SVM guest mode.</summary>
-    public NonRootMode? NonRoot { get; internal set; }
+    /// <summary>Non-null exactly while in VMX non-root operation or SVM guest mode. A change ends whatever the other side's last instruction left behind.</summary>
+    public NonRootMode? NonRoot
+    {
+        get;
+        internal set
+        {
+            field = value;
+            CancelDelivery();
+        }
+    }
     public IHardwareObserver? Observer { get; set; }
 
     /// <summary>The fault an instruction handler ended with (ExecStatus.Fault), unless <see cref="PendingMemoryExit"/>.</summary>
