@@ -5,6 +5,9 @@ public sealed unsafe partial class Mmu
     /// <summary>DR7 enables a data breakpoint: watched pages get no TLB tags.</summary>
     private bool watching;
 
+    /// <summary>Data breakpoints are on: the loop executes one instruction at a time, so that they trap right after the access.</summary>
+    internal bool Watching => watching;
+
     /// <summary>DR0–DR3 or DR7 changed.</summary>
     internal void OnDebugRegisters()
     {
@@ -40,8 +43,7 @@ public sealed unsafe partial class Mmu
             if (!DataBreakpoint(i))
                 continue;
             bool writesOnly = (state->Dr[7] >> (16 + (i * 4)) & 3) == 1;
-            bool io = (state->Dr[7] >> (16 + (i * 4)) & 3) == 2;
-            if (io || (writesOnly && !write))
+            if (writesOnly && !write)
                 continue;
             ulong length = (ulong)BreakpointLength(i);
             ulong start = state->Dr[i] & ~(length - 1);

@@ -39,9 +39,9 @@ public sealed unsafe partial class Processor
         for (int i = 0; i < 4; i++)
             instruction |= (State->Dr[7] >> (i * 2) & 3) != 0 && (State->Dr[7] >> (16 + (i * 4)) & 3) == 0;
         instructionBreakpoints = instruction;
-        if (instruction)
-            Request(ExitRequests.SingleStep);
         Mmu.OnDebugRegisters();
+        if (SingleStepRequired)
+            Request(ExitRequests.SingleStep);
     }
 
     /// <summary>DR6 bits of the enabled instruction breakpoints at the current RIP.</summary>

@@ -244,6 +244,8 @@ public sealed unsafe partial class Processor
                 isDelivering = false;
                 return;
             }
+            if (fault.Vector == Fault.PF)
+                State->Cr2 = fault.Address;
             if (isDelivering && delivering.Type == 3)
             {
                 if (delivering.Vector == Fault.DF)
@@ -262,9 +264,7 @@ public sealed unsafe partial class Processor
                     }
                 }
             }
-            if (fault.Vector == Fault.PF)
-                State->Cr2 = fault.Address;
-            else if (fault.Vector == Fault.DB)
+            if (fault.Vector == Fault.DB)
                 NoteDebugException(fault.Address);
             if (Deliver(new EventInfo(fault.Vector, 3, fault.HasErrorCode, fault.ErrorCode, 0), setRf: !trap) == ExecStatus.Jumped)
                 return;
