@@ -1,4 +1,5 @@
 using System.Globalization;
+using Kvm.Benchmarks.Api;
 using Kvm.Benchmarks.Engine;
 
 switch (args.FirstOrDefault())
@@ -13,7 +14,11 @@ switch (args.FirstOrDefault())
         (double seconds, ulong instructions) = EngineRun.Once(EngineKernel.Get(args[1]));
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{seconds:F4} {instructions}"));
         return 0;
+    // api [rounds [exits]]: exits, creation, many VMs.
+    case "api":
+        ApiCosts.Report(Console.Out, args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 5, args.Length > 2 ? int.Parse(args[2], CultureInfo.InvariantCulture) : 200_000);
+        return 0;
     default:
-        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel");
+        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | api [rounds [exits]]");
         return 2;
 }

@@ -1,0 +1,186 @@
+using System.Diagnostics;
+using System.Globalization;
+using Iced.Intel;
+using Kvm.Abi;
+using Kvm.Client;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace Kvm.Benchmarks.Api;
+
+/// <summary>
+/// What the API costs: a PIO exit to user space and back, an exit handled inside the kernel, creation of a VM with a vCPU up to its first exit,
+/// many VMs at once. Prints medians of several rounds; both vendors alternate within a round.
+/// </summary>
+internal static class ApiCosts
+{
+    private const ulong Code = 0x1000;
+    private static readonly string[] Vendors = ["intel", "amd"];
+
+    public static void Report(TextWriter to, int rounds, int exits)
+    {
+        foreach ((string name, Func<string, double> measure, string unit) in new (string, Func<string, double>, string)[]
+        {
+            ("PIO exit to user space and back", v => ExitCost(v, OutLoop(), exits), "ns"),
+            ("CPUID exit handled in the kernel", v => InKernelCost(v, exits), "ns"),
+            ("managed bytes per PIO exit", v => BytesPerExit(v, exits), "B"),
+            ("VM + vCPU + first exit", FirstExit, "us"),
+            ("1,000 VMs alive: creation, each", v => ManyVms(v, 1000), "us"),
+        })
+        {
+            var samples = Vendors.ToDictionary(v => v, _ => new List<double>());
+            for (int round = 0; round <= rounds; round++)
+            {
+                foreach (string vendor in Vendors)
+                {
+                    double value = measure(vendor);
+                    if (round > 0) samples[vendor].Add(value); // round 0 warms the JIT
+                }
+            }
+            foreach (string vendor in Vendors)
+                to.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name,-36} {vendor,-6} median {Median(samples[vendor]),10:F1} {unit}  min {samples[vendor].Min(),10:F1} {unit}"));
+        }
+    }
+
+    private static double Median(List<double> values)
+    {
+        values.Sort();
+        return values[values.Count / 2];
+    }
+
+    /// <summary>16-bit: mov dx, 0xe9; again: out dx, al; jmp again.</summary>
+    private static byte[] OutLoop() => Assemble(a =>
+    {
+        Label again = a.CreateLabel();
+        a.mov(dx, 0xe9);
+        a.Label(ref again);
+        a.@out(dx, al);
+        a.jmp(again);
+    });
+
+    private static double ExitCost(string vendor, byte[] program, int exits)
+    {
+        using var guest = new Guest(vendor, program);
+        guest.Run(1000);
+        long start = Stopwatch.GetTimestamp();
+        guest.Run(exits);
+        return Stopwatch.GetElapsedTime(start).TotalNanoseconds / exits;
+    }
+
+    private static double BytesPerExit(string vendor, int exits)
+    {
+        using var guest = new Guest(vendor, OutLoop());
+        guest.Run(1000);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        guest.Run(exits);
+        return (GC.GetAllocatedBytesForCurrentThread() - before) / (double)exits;
+    }
+
+    /// <summary>A loop of CPUID and one OUT per 1,000: the price of the loop without CPUID is taken off.</summary>
+    private static double InKernelCost(string vendor, int exits)
+    {
+        byte[] With(bool cpuid) => Assemble(a =>
+        {
+            Label outer = a.CreateLabel(), inner = a.CreateLabel();
+            a.Label(ref outer);
+            a.mov(si, 1000);
+            a.Label(ref inner);
+            a.xor(eax, eax);
+            a.xor(ecx, ecx);
+            if (cpuid) a.cpuid();
+            a.dec(si);
+            a.jne(inner);
+            a.mov(dx, 0xe9);
+            a.@out(dx, al);
+            a.jmp(outer);
+        });
+        int rounds = Math.Max(1, exits / 1000);
+        double with = ExitCost(vendor, With(true), rounds), without = ExitCost(vendor, With(false), rounds);
+        return (with - without) / 1000;
+    }
+
+    private static double FirstExit(string vendor)
+    {
+        IKvmBackend backend = KvmBackend.ByName("model", vendor);
+        using KvmSystem kvm = KvmSystem.Open(backend);
+        const int times = 20;
+        long start = Stopwatch.GetTimestamp();
+        for (int i = 0; i < times; i++)
+        {
+            using var guest = new Guest(kvm, OutLoop());
+            guest.Run(1);
+        }
+        return Stopwatch.GetElapsedTime(start).TotalMicroseconds / times;
+    }
+
+    private static double ManyVms(string vendor, int count)
+    {
+        IKvmBackend backend = KvmBackend.ByName("model", vendor);
+        using KvmSystem kvm = KvmSystem.Open(backend);
+        var guests = new List<Guest>(count);
+        byte[] program = OutLoop();
+        long start = Stopwatch.GetTimestamp();
+        for (int i = 0; i < count; i++)
+        {
+            guests.Add(new Guest(kvm, program));
+            guests[^1].Run(1);
+        }
+        double cost = Stopwatch.GetElapsedTime(start).TotalMicroseconds / count;
+        foreach (Guest guest in guests) guest.Run(1); // all of them still run
+        foreach (Guest guest in guests) guest.Dispose();
+        return cost;
+    }
+
+    private static byte[] Assemble(Action<Assembler> program)
+    {
+        var assembler = new Assembler(16);
+        program(assembler);
+        var stream = new MemoryStream();
+        assembler.Assemble(new StreamCodeWriter(stream), Code);
+        return stream.ToArray();
+    }
+
+    /// <summary>A VM with one page of 16-bit code and one vCPU.</summary>
+    private sealed class Guest : IDisposable
+    {
+        private readonly KvmSystem? _own;
+        private readonly Vm _vm;
+        private readonly GuestMemory _ram;
+        private readonly Vcpu _vcpu;
+
+        public Guest(string vendor, byte[] program)
+            : this(KvmSystem.Open(KvmBackend.ByName("model", vendor)), program, own: true)
+        {
+        }
+
+        public Guest(KvmSystem kvm, byte[] program, bool own = false)
+        {
+            _own = own ? kvm : null;
+            _vm = kvm.CreateVm();
+            _ram = _vm.MapMemory(0, Code, 0x1000);
+            program.CopyTo(_ram.Span);
+            _vcpu = _vm.CreateVcpu(0);
+            kvm_sregs sregs = _vcpu.SRegs;
+            sregs.cs.selector = 0;
+            sregs.cs.@base = 0;
+            _vcpu.SRegs = sregs;
+            _vcpu.Regs = new kvm_regs { rip = Code, rflags = 2 };
+        }
+
+        public void Run(int exits)
+        {
+            for (int i = 0; i < exits; i++)
+            {
+                VcpuExit exit = _vcpu.Run();
+                if (exit.Reason != Uapi.KVM_EXIT_IO) throw new InvalidOperationException($"exit {exit.Reason} instead of KVM_EXIT_IO");
+            }
+        }
+
+        public void Dispose()
+        {
+            _vcpu.Dispose();
+            _ram.Dispose();
+            _vm.Dispose();
+            _own?.Dispose();
+        }
+    }
+}
