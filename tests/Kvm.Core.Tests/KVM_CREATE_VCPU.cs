@@ -79,6 +79,19 @@ public unsafe class KVM_CREATE_VCPU_
     }
 
     [Fact]
+    [Trait("Seed", "S4-9")]
+    [Trait("Seed", "S4-22")]
+    public void The_legacy_profile_has_255_of_both()
+    {
+        using var t = new TestHost(options: new HostOptions { CpuCount = 1, Profile = KernelProfile.Legacy });
+        int vm = t.Vm();
+        t.VmOf(vm).MaxVcpus.Should().Be(255);
+        t.P.Ioctl(vm, KVM_CREATE_VCPU, 255).Should().Be((KvmResult)Errno.EINVAL);
+        t.Vcpu(vm, 254);
+        t.AssertClean();
+    }
+
+    [Fact]
     [Trait("Seed", "S4-29")]
     [Trait("Seed", "S4-38")]
     [Trait("Seed", "S4-39")]

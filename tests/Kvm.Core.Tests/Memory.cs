@@ -437,3 +437,26 @@ public class page_allocator_
         k.Should().Be(6000);
     }
 }
+
+public class kvm_mmu_memory_cache_
+{
+    [Fact]
+    public void Topup_fills_and_is_content_with_the_minimum()
+    {
+        using var h = new Host();
+        var cache = new KvmMmuMemoryCache(h, "spt", capacity: 8);
+        cache.Topup(4).Should().Be(KvmResult.Ok);
+        cache.Count.Should().Be(8);
+        for (int i = 0; i < 5; i++) h.Pages.FreePage(cache.Alloc());
+        cache.Count.Should().Be(3);
+        h.Faults.Fail("alloc_page:spt", nth: 2);
+        cache.Topup(4).Should().Be(KvmResult.Ok, "four are enough");
+        cache.Count.Should().Be(4);
+        h.Pages.FreePage(cache.Alloc());
+        h.Faults.Fail("alloc_page:spt");
+        cache.Topup(4).Should().Be((KvmResult)Errno.ENOMEM);
+        cache.Topup(3).Should().Be(KvmResult.Ok, "nothing is allocated when the minimum is there");
+        cache.Free();
+        h.Pages.InUse.Should().Be(0);
+    }
+}

@@ -15,7 +15,8 @@ public sealed class HostTask
     private static HostTask? t_current;
 
     private readonly object _gate = new();
-    private readonly List<IPreemptNotifier> _notifiers = [];
+    private IPreemptNotifier? _notifier; // the usual one; more than one is rare
+    private List<IPreemptNotifier>? _moreNotifiers;
     private volatile TaskState _state;
     private ulong _pending;
     private ulong _blocked;
@@ -203,7 +204,8 @@ public sealed class HostTask
     public void RegisterPreemptNotifier(IPreemptNotifier notifier)
     {
         using var _ = Tracing.FunctionTrace.Enter("preempt_notifier_register");
-        _notifiers.Add(notifier);
+        if (_notifier is null) _notifier = notifier;
+        else (_moreNotifiers ??= []).Add(notifier);
     }
 
     /// <summary>preempt_notifier_unregister.</summary>
@@ -211,7 +213,8 @@ public sealed class HostTask
     public void UnregisterPreemptNotifier(IPreemptNotifier notifier)
     {
         using var _ = Tracing.FunctionTrace.Enter("preempt_notifier_unregister");
-        _notifiers.Remove(notifier);
+        if (_notifier == notifier) _notifier = null;
+        else _moreNotifiers?.Remove(notifier);
     }
 
     /// <summary>preempt_disable.</summary>
@@ -240,7 +243,8 @@ public sealed class HostTask
     internal void LeaveCpu(bool preempted)
     {
         if (Cpu is null) return;
-        for (int i = 0; i < _notifiers.Count; i++) _notifiers[i].SchedOut(preempted);
+        _notifier?.SchedOut(preempted);
+        _moreNotifiers?.ForEach(n => n.SchedOut(preempted));
         Host.ReleaseCpu(this);
     }
 
@@ -248,7 +252,8 @@ public sealed class HostTask
     {
         if (KernelDepth == 0) return;
         Host.AcquireCpu(this);
-        for (int i = 0; i < _notifiers.Count; i++) _notifiers[i].SchedIn(Cpu!);
+        _notifier?.SchedIn(Cpu!);
+        _moreNotifiers?.ForEach(n => n.SchedIn(Cpu!));
     }
 
     /// <summary>Exit to user mode: hands unblocked pending signals to the process.</summary>

@@ -10,7 +10,7 @@ public sealed unsafe partial class KvmModule
     [KernelFunction("kvm_vm_ioctl_create_vcpu", File = "virt/kvm/kvm_main.c")]
     internal KvmResult VmIoctlCreateVcpu(KvmVm vm, uint id)
     {
-        if (id >= KvmLimits.KVM_MAX_VCPU_IDS) return Errno.EINVAL;
+        if (id >= (uint)MaxVcpuIds) return Errno.EINVAL;
         KvmResult r;
         using (vm.Lock.Enter())
         {

@@ -109,6 +109,8 @@ public sealed partial class KvmModule
         // A change of process memory that was cut off by the unregistration can't be waited for any more.
         vm.MnActiveInvalidateCount = 0;
         Arch.DestroyVm(vm);
+        foreach (KvmVmDevice device in vm.Devices) device.Release();
+        vm.Devices.Clear();
         vm.FreeMemslots();
         Arch.FreeVm(vm);
         PreemptNotifierDec();

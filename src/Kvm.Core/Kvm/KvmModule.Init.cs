@@ -6,6 +6,8 @@ namespace Kvm.Core;
 /// <remarks>kvm_init and kvm_exit: what a vendor module does with the generic part.</remarks>
 public sealed partial class KvmModule
 {
+    private const int VfioType = (int)kvm_device_type.KVM_DEV_TYPE_VFIO;
+
     private IDisposable? _hotplugState;
     private IDisposable? _rebootNotifier;
     private IDisposable? _syscore;
@@ -68,6 +70,7 @@ public sealed partial class KvmModule
         if (r.IsError) goto out_free_4;
         VmOperations.Owner = vendor;
         VcpuOperations.Owner = vendor;
+        VmDeviceOperations.Owner = vendor;
         _deviceOperations = new KvmDeviceOperations(new KvmDevice(this)) { Owner = vendor };
         _syscore = Host.RegisterSyscoreOps(Suspend, Resume);
         InitDebug();
@@ -88,6 +91,7 @@ public sealed partial class KvmModule
 
     err_register:
         Vendor = null;
+        VfioOpsExit();
     err_vfio:
         // The kernel leaves syscore ops and the debug directory behind here; the model does not.
         _syscore?.Dispose();
@@ -128,6 +132,7 @@ public sealed partial class KvmModule
         Vendor = null;
         VmOperations.Owner = null;
         VcpuOperations.Owner = null;
+        VmDeviceOperations.Owner = null;
     }
 
     [KernelFunction("check_processor_compat", File = "virt/kvm/kvm_main.c")]
@@ -155,18 +160,16 @@ public sealed partial class KvmModule
     private KvmResult VfioOpsInit()
     {
         using var _ = FunctionTrace.Enter("kvm_vfio_ops_init");
-        FunctionTrace.Leaf("kvm_register_device_ops");
-        return Host.Faults.ShouldFail("kvm_vfio_ops_init") ? Errno.EEXIST : 0;
+        if (Host.Faults.ShouldFail("kvm_vfio_ops_init")) return Errno.EEXIST;
+        return RegisterDevice(VfioType, static vm => new KvmVfioDevice(vm));
     }
 
     [KernelFunction("kvm_vfio_ops_exit", File = "virt/kvm/vfio.c")]
-    [KernelFunction("kvm_register_device_ops", File = "virt/kvm/kvm_main.c")]
-    [KernelFunction("kvm_unregister_device_ops", File = "virt/kvm/kvm_main.c")]
     [KernelFunction("kvm_async_pf_deinit", File = "virt/kvm/async_pf.c")]
     [KernelFunction("kvm_irqfd_exit", File = "virt/kvm/eventfd.c")]
-    private static void VfioOpsExit()
+    private void VfioOpsExit()
     {
         using var _ = FunctionTrace.Enter("kvm_vfio_ops_exit");
-        FunctionTrace.Leaf("kvm_unregister_device_ops");
+        UnregisterDevice(VfioType);
     }
 }

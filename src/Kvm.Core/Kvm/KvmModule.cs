@@ -38,6 +38,12 @@ public sealed partial class KvmModule : HostModule
     public uint HaltPollNsGrowStart { get; set; } = 10_000;
     public uint HaltPollNsShrink { get; set; }
 
+    /// <summary>KVM_MAX_VCPUS of the modelled generation.</summary>
+    public int MaxVcpus => Host.Options.Profile == KernelProfile.Legacy ? 255 : KvmLimits.KVM_MAX_VCPUS;
+
+    /// <summary>KVM_MAX_VCPU_IDS of the modelled generation.</summary>
+    public int MaxVcpuIds => Host.Options.Profile == KernelProfile.Legacy ? 255 : KvmLimits.KVM_MAX_VCPU_IDS;
+
     /// <summary>kvm_usage_count: live VMs.</summary>
     public int UsageCount => Volatile.Read(ref _kvmUsageCount);
 

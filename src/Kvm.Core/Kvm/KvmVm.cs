@@ -14,6 +14,7 @@ public abstract unsafe partial class KvmVm : IMmuNotifier
         Module = module;
         Host = module.Host;
         Arch = module.Arch;
+        MaxVcpus = module.MaxVcpus;
         _memslotSets = new KvmMemslots[KvmLimits.KVM_ADDRESS_SPACE_NUM, 2];
         _memslots = new KvmMemslots[KvmLimits.KVM_ADDRESS_SPACE_NUM];
         CoalescedMmio = new KvmCoalescedMmio(this);
@@ -54,7 +55,7 @@ public abstract unsafe partial class KvmVm : IMmuNotifier
     public int UserspacePid { get; internal set; }
 
     /// <summary>Vcpus that can be created at most.</summary>
-    public int MaxVcpus = KvmLimits.KVM_MAX_VCPUS;
+    public int MaxVcpus;
 
     /// <summary>KVM_CREATE_VCPU calls in progress or done; guarded by <see cref="Lock"/>.</summary>
     public int CreatedVcpus { get; internal set; }
@@ -92,6 +93,9 @@ public abstract unsafe partial class KvmVm : IMmuNotifier
 
     /// <summary>Coalesced MMIO zones and their ring.</summary>
     public KvmCoalescedMmio CoalescedMmio { get; }
+
+    /// <summary>kvm->devices; guarded by <see cref="Lock"/>.</summary>
+    public List<KvmVmDevice> Devices { get; } = [];
 
     internal IDisposable? PmNotifier { get; set; }
 

@@ -46,7 +46,7 @@ internal sealed class KvmVmOperations : FileOperations
         t.AddIn(KVM_CLEAR_DIRTY_LOG, nameof(KVM_CLEAR_DIRTY_LOG), static (KvmVm vm, in kvm_clear_dirty_log log) => vm.IoctlClearDirtyLog(in log));
         t.Add(KVM_RESET_DIRTY_RINGS, nameof(KVM_RESET_DIRTY_RINGS), static (vm, arg) => vm.ResetDirtyPages());
         t.Add(KVM_GET_STATS_FD, nameof(KVM_GET_STATS_FD), static (vm, arg) => vm.Module.GetStatsFd("kvm-vm-stats", vm, vm));
-        t.AddRef(KVM_CREATE_DEVICE, nameof(KVM_CREATE_DEVICE), static (KvmVm vm, ref kvm_create_device cd) => Errno.ENODEV);
+        t.AddRef(KVM_CREATE_DEVICE, nameof(KVM_CREATE_DEVICE), static (KvmVm vm, ref kvm_create_device cd) => vm.Module.IoctlCreateDevice(vm, ref cd));
         return t;
     }
 }
