@@ -67,7 +67,7 @@ public static partial class Uapi
 
     public const int KVM_STEAL_ALIGNMENT_BITS = 5;
     public const ulong KVM_STEAL_VALID_BITS = 0xffffffffffffffc0;
-    public const int KVM_STEAL_RESERVED_MASK = ((1 << KVM_STEAL_ALIGNMENT_BITS) - 1 ) << 1;
+    public const int KVM_STEAL_RESERVED_MASK = ((1 << KVM_STEAL_ALIGNMENT_BITS) - 1) << 1;
     public const int KVM_MAX_MMU_OP_BATCH = 32;
     public const int KVM_ASYNC_PF_ENABLED = 1 << 0;
     public const int KVM_ASYNC_PF_SEND_ALWAYS = 1 << 1;
