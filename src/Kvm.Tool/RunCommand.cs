@@ -6,7 +6,7 @@ using Kvm.Vmm.Boot;
 
 namespace Kvm.Tool;
 
-/// <summary><c>kvm run</c>: boots a Linux kernel, its first serial port on standard output.</summary>
+/// <summary><c>kvm run</c>: boots a Linux kernel or a multiboot image, its first serial port on standard output.</summary>
 internal static class RunCommand
 {
     public const string DefaultCommandLine = "console=ttyS0 earlyprintk=ttyS0,115200 nokaslr panic=-1";
@@ -15,9 +15,9 @@ internal static class RunCommand
     {
         Option<string> cpu = Options.Cpu(), backend = Options.Backend();
         Option<ulong> memory = Options.Memory("512M");
-        var kernel = new Option<FileInfo>("--kernel") { Description = "The kernel: a bzImage (samples/linux/fetch-kernel.sh gets one)", Required = true };
+        var kernel = new Option<FileInfo>("--kernel") { Description = "The kernel: a Linux bzImage (samples/linux/fetch-kernel.sh gets one) or a multiboot image", Required = true };
         var initrd = new Option<FileInfo?>("--initrd") { Description = "An initial RAM disk" };
-        var append = new Option<string>("--append") { Description = "The kernel's command line", DefaultValueFactory = _ => DefaultCommandLine };
+        var append = new Option<string?>("--append") { Description = $"The kernel's command line [Linux default: {DefaultCommandLine}]" };
         var entry = new Option<int>("--entry") { Description = "Where the kernel is entered: 64-, 32- or 16-bit code", DefaultValueFactory = _ => 64 };
         entry.AcceptOnlyFromAmong("64", "32", "16");
         Option<double> timeout = Options.Timeout();
@@ -28,22 +28,23 @@ internal static class RunCommand
         var command = new Command("run", "Boot a Linux kernel; its serial console is standard output") { cpu, backend, memory, kernel, initrd, append, entry, irqchip, timeout, stats };
         command.SetAction(result =>
         {
-            BzImage image = ReadKernel(result.GetRequiredValue(kernel));
+            FileInfo kernelFile = result.GetRequiredValue(kernel);
+            byte[] image = Inputs.ReadFile(kernelFile, "kernel", "samples/linux/fetch-kernel.sh fetches one");
             byte[] ramdisk = result.GetValue(initrd) is { } file ? Inputs.ReadFile(file, "initrd", "give an existing file with --initrd") : [];
             IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu));
-            return Run(chosen, image, (LinuxEntry)result.GetValue(entry), result.GetRequiredValue(append), ramdisk,
+            return Run(chosen, pc => Load(pc, kernelFile, image, (LinuxEntry)result.GetValue(entry), result.GetValue(append), ramdisk),
                 new PcOptions { Memory = result.GetValue(memory), Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null } },
                 result.GetValue(timeout), result.GetValue(stats));
         });
         return command;
     }
 
-    private static BzImage ReadKernel(FileInfo file)
+    private static void Load(Pc pc, FileInfo file, byte[] image, LinuxEntry entry, string? commandLine, byte[] initrd)
     {
-        byte[] bytes = Inputs.ReadFile(file, "kernel", "samples/linux/fetch-kernel.sh fetches one");
         try
         {
-            return BzImage.Parse(bytes);
+            if (MultibootLoader.IsMultiboot(image)) pc.LoadMultiboot(image, $"{file.Name} {commandLine}".TrimEnd(), initrd);
+            else pc.LoadLinux(BzImage.Parse(image), entry, commandLine ?? DefaultCommandLine, initrd);
         }
         catch (BootException e)
         {
@@ -51,21 +52,13 @@ internal static class RunCommand
         }
     }
 
-    private static int Run(IKvmBackend backend, BzImage image, LinuxEntry entry, string commandLine, byte[] initrd, PcOptions options, double timeout, bool stats)
+    private static int Run(IKvmBackend backend, Action<Pc> load, PcOptions options, double timeout, bool stats)
     {
         using Stream stdout = Console.OpenStandardOutput();
         PipeWriter output = PipeWriter.Create(stdout, new StreamPipeWriterOptions(leaveOpen: true));
         using KvmSystem kvm = Backends.Open(backend);
         using var pc = new Pc(kvm, options with { Output = output });
-        try
-        {
-            pc.LoadLinux(image, entry, commandLine, initrd);
-        }
-        catch (BootException e)
-        {
-            throw new ToolException(ExitCode.BadFile, $"cannot boot the kernel: {e.Message}");
-        }
-
+        load(pc);
         using var interrupt = new CancelKey(pc.Stop);
         long start = TimeProvider.System.GetTimestamp();
         GuestStop stop = pc.Run(timeout > 0 ? TimeSpan.FromSeconds(timeout) : null);

@@ -57,7 +57,7 @@ public sealed class Pc : IDisposable
         }
 
         _serial = new Serial16550(Serial16550.Com1, options.Output, options.Input,
-            _pic is null ? level => Vm.IrqLine(Serial16550.Com1Gsi, level) : level => _pic.SetLine((int)Serial16550.Com1Gsi, level));
+            level => SetLine(Serial16550.Com1Gsi, level));
         AddDevices(options);
     }
 
@@ -82,6 +82,10 @@ public sealed class Pc : IDisposable
     public void LoadLinux(BzImage image, LinuxEntry entry, string commandLine, ReadOnlyMemory<byte> initrd = default) =>
         LinuxLoader.Load(Ram, Vcpu, image, entry, commandLine, initrd);
 
+    /// <summary>Loads a multiboot image. See <see cref="MultibootLoader"/>.</summary>
+    public void LoadMultiboot(ReadOnlyMemory<byte> image, string commandLine, ReadOnlyMemory<byte> module = default) =>
+        MultibootLoader.Load(Ram, Vcpu, image, commandLine, module);
+
     /// <summary>Runs the guest on the calling thread until it ends, or is interrupted when the time is up.</summary>
     public GuestStop Run(TimeSpan? timeout = null)
     {
@@ -100,6 +104,13 @@ public sealed class Pc : IDisposable
         Vcpu?.Dispose();
         Ram?.Dispose();
         Vm.Dispose();
+    }
+
+    /// <summary>Drives a GSI of whichever interrupt controller there is.</summary>
+    private void SetLine(uint gsi, bool level)
+    {
+        if (_pic is null) Vm.IrqLine(gsi, level);
+        else if (gsi < 16) _pic.SetLine((int)gsi, level);
     }
 
     private void AddDevices(PcOptions options)
@@ -121,6 +132,9 @@ public sealed class Pc : IDisposable
         var control = new SystemControl(Stop);
         Ports.Add(SystemControl.PortA, 1, control);
         Ports.Add(SystemControl.ResetControl, 1, control);
+
+        Ports.Add(FwCfg.Port, FwCfg.Ports, new FwCfg(Ram.Size, cpus: 1));
+        new TestDevice(SetLine).AddTo(Ports, Mmio);
 
         if (_pic is not null && _pit is not null)
         {

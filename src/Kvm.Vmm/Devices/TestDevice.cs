@@ -1,0 +1,53 @@
+using Kvm.Vmm.Bus;
+
+namespace Kvm.Vmm.Devices;
+
+/// <summary>
+/// What bare-metal test kernels expect: scratch ports 0xe0 to 0xe3 and 0xeb, interrupt lines at 0x2000 to 0x2017, 64 KiB of plain memory behind MMIO at 0xff000000.
+/// </summary>
+/// <remarks>The ports of QEMU's pc-testdev.</remarks>
+public sealed class TestDevice(Action<uint, bool> setLine) : IPortDevice, IMmioDevice
+{
+    public const ushort ScratchPort = 0xe0;
+    public const int ScratchPorts = 4;
+    public const ushort ByteScratchPort = 0xeb;
+    public const ushort LinePort = 0x2000;
+    public const int Lines = 24;
+    public const ulong MmioAddress = 0xff00_0000;
+    public const ulong MmioSize = 0x10000;
+
+    private readonly byte[] _scratch = new byte[8];
+    private readonly byte[] _memory = new byte[MmioSize];
+    private byte _byteScratch;
+
+    public void Read(ushort port, Span<byte> data)
+    {
+        if (port == ByteScratchPort) data.Fill(_byteScratch);
+        else if (port is >= ScratchPort and < ScratchPort + ScratchPorts) _scratch.AsSpan(port - ScratchPort, data.Length).CopyTo(data);
+    }
+
+    public void Write(ushort port, ReadOnlySpan<byte> data)
+    {
+        if (port == ByteScratchPort) _byteScratch = data[0];
+        else if (port >= LinePort) setLine((uint)(port - LinePort), data[0] != 0);
+        else data.CopyTo(_scratch.AsSpan(port - ScratchPort));
+    }
+
+    public void Read(ulong offset, Span<byte> data)
+    {
+        for (int i = 0; i < data.Length; i++) data[i] = _memory[(offset + (ulong)i) % MmioSize];
+    }
+
+    public void Write(ulong offset, ReadOnlySpan<byte> data)
+    {
+        for (int i = 0; i < data.Length; i++) _memory[(offset + (ulong)i) % MmioSize] = data[i];
+    }
+
+    public void AddTo(PortBus ports, MmioBus mmio)
+    {
+        ports.Add(ScratchPort, ScratchPorts, this);
+        ports.Add(ByteScratchPort, 1, this);
+        ports.Add(LinePort, Lines, this);
+        mmio.Add(MmioAddress, MmioSize, this);
+    }
+}
