@@ -52,7 +52,9 @@ public unsafe class VmExitTests
     [Fact]
     public void XSETBV()
     {
-        using VmxMachine m = Long(a => a.xsetbv());
+        // XSAVE in CPUID.1:ECX[26].
+        using VmxMachine m = new VmxMachine(model: c => c.WithCpuid(1, 0, new CpuidLeaf(0, 0, 1 << 26, 0))).WithGuest(longMode: true);
+        m.Code(64, a => a.xsetbv());
         m.Set(VmcsField.GUEST_CR4, Cr4.OSXSAVE);
         Expect(m, VmxExitReason.XSETBV, 0, 3);
     }
@@ -148,7 +150,7 @@ public unsafe class VmExitTests
         { "F4", VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.HltExiting, VmxExitReason.HLT, 0, 1 },
         { "0F31", VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.RdtscExiting, VmxExitReason.RDTSC, 0, 2 },
         { "F390", VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.PauseExiting, VmxExitReason.PAUSE_INSTRUCTION, 0, 2 },
-        { "0F0138", VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.InvlpgExiting, VmxExitReason.INVLPG, 0x5000, 3 },
+        { "0F013F", VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.InvlpgExiting, VmxExitReason.INVLPG, 0x5000, 3 },
         { "0F09", VmcsField.SECONDARY_VM_EXEC_CONTROL, (ulong)SecondaryControls.WbinvdExiting, VmxExitReason.WBINVD, 0, 2 },
         { "0F01C8", VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.MonitorExiting, VmxExitReason.MONITOR_INSTRUCTION, 0, 3 },
         { "0F01C9", VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.MwaitExiting, VmxExitReason.MWAIT_INSTRUCTION, 0, 3 },
@@ -374,7 +376,7 @@ public unsafe class VmExitTests
     [Fact]
     public void LMSW_reports_its_source()
     {
-        using VmxMachine m = Long(a => a.lmsw(cx));
+        using VmxMachine m = Long(a => a.db(0x0f, 0x01, 0xf1));
         m.Write(VmcsField.CR0_GUEST_HOST_MASK, Cr0.MP);
         m.Write(VmcsField.CR0_READ_SHADOW, 0);
         m.State->Gpr[1] = 0xabc3;
@@ -609,12 +611,12 @@ public unsafe class VmExitTests
     [Fact]
     public void The_monitor_trap_flag_exits_after_each_instruction()
     {
-        using VmxMachine m = Long(a => { a.nop(); a.xchg(eax, ebx); a.vmcall(); });
+        using VmxMachine m = Long(a => { a.nop(); a.inc(eax); a.vmcall(); });
         m.Set(VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.MonitorTrapFlag);
         m.Launch().Should().Be(VmxExitReason.MONITOR_TRAP_FLAG);
         m.Read(VmcsField.GUEST_RIP).Should().Be(VmxMachine.CodeAddress + 1);
         m.Resume().Should().Be(VmxExitReason.MONITOR_TRAP_FLAG);
-        m.Read(VmcsField.GUEST_RIP).Should().Be(VmxMachine.CodeAddress + 2);
+        m.Read(VmcsField.GUEST_RIP).Should().Be(VmxMachine.CodeAddress + 3);
         m.Resume().Should().Be(VmxExitReason.VMCALL);
     }
 
