@@ -31,20 +31,33 @@ internal static class RunCommand
             FileInfo kernelFile = result.GetRequiredValue(kernel);
             byte[] image = Inputs.ReadFile(kernelFile, "kernel", "samples/linux/fetch-kernel.sh fetches one");
             byte[] ramdisk = result.GetValue(initrd) is { } file ? Inputs.ReadFile(file, "initrd", "give an existing file with --initrd") : [];
+            Action<Pc> load = Loader(kernelFile, image, (LinuxEntry)result.GetValue(entry), result.GetValue(append), ramdisk);
             IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu));
-            return Run(chosen, pc => Load(pc, kernelFile, image, (LinuxEntry)result.GetValue(entry), result.GetValue(append), ramdisk),
+            return Run(chosen, load,
                 new PcOptions { Memory = result.GetValue(memory), Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null } },
                 result.GetValue(timeout), result.GetValue(stats));
         });
         return command;
     }
 
-    private static void Load(Pc pc, FileInfo file, byte[] image, LinuxEntry entry, string? commandLine, byte[] initrd)
+    /// <summary>Looks at the image before anything is built; what is returned loads it.</summary>
+    private static Action<Pc> Loader(FileInfo file, byte[] image, LinuxEntry entry, string? commandLine, byte[] initrd)
+    {
+        bool multiboot = MultibootLoader.IsMultiboot(image);
+        BzImage? linux = multiboot ? null : Bootable(file, () => BzImage.Parse(image));
+        return pc => Bootable(file, () =>
+        {
+            if (linux is null) pc.LoadMultiboot(image, $"{file.Name} {commandLine}".TrimEnd(), initrd);
+            else pc.LoadLinux(linux, entry, commandLine ?? DefaultCommandLine, initrd);
+            return true;
+        });
+    }
+
+    private static T Bootable<T>(FileInfo file, Func<T> step)
     {
         try
         {
-            if (MultibootLoader.IsMultiboot(image)) pc.LoadMultiboot(image, $"{file.Name} {commandLine}".TrimEnd(), initrd);
-            else pc.LoadLinux(BzImage.Parse(image), entry, commandLine ?? DefaultCommandLine, initrd);
+            return step();
         }
         catch (BootException e)
         {
