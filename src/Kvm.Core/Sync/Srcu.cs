@@ -12,10 +12,10 @@ public sealed class Srcu
     private readonly object _update = new();
     private int _index;
 
-    /// <summary>One counter pair for each CPU.</summary>
+    /// <summary>One counter pair for each CPU, and one for threads outside the kernel.</summary>
     public Srcu(int cpus)
     {
-        _slots = Math.Max(1, cpus);
+        _slots = Math.Max(1, cpus) + 1;
         _locks = new long[2 * _slots * Stride];
         _unlocks = new long[2 * _slots * Stride];
     }
@@ -25,13 +25,26 @@ public sealed class Srcu
     public int ReadLock()
     {
         int index = Volatile.Read(ref _index) & 1;
+        // The full fence orders the count before the section's reads.
         Interlocked.Increment(ref _locks[Slot(index)]);
         return index;
     }
 
     /// <summary>srcu_read_unlock.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void ReadUnlock(int index) => Interlocked.Increment(ref _unlocks[Slot(index)]);
+    public void ReadUnlock(int index)
+    {
+        HostCpu? cpu = HostTask.Current.Cpu;
+        if (cpu is not null && cpu.Id < _slots - 1)
+        {
+            // Whoever occupies a CPU is the only one to count there; the release store keeps the section's accesses before it.
+            ref long counter = ref _unlocks[(index * _slots + cpu.Id) * Stride];
+            Volatile.Write(ref counter, counter + 1);
+            return;
+        }
+
+        Interlocked.Increment(ref _unlocks[(index * _slots + _slots - 1) * Stride]);
+    }
 
     /// <summary>True while some reader is inside.</summary>
     public bool HasReaders => Active(0) || Active(1);
@@ -96,7 +109,7 @@ public sealed class Srcu
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private int Slot(int index)
     {
-        int cpu = HostTask.Current.Cpu?.Id ?? 0;
-        return (index * _slots + (cpu < _slots ? cpu : 0)) * Stride;
+        int cpu = HostTask.Current.Cpu?.Id ?? _slots - 1;
+        return (index * _slots + Math.Min(cpu, _slots - 1)) * Stride;
     }
 }
