@@ -20,6 +20,9 @@ public sealed class ModuleList
     /// <summary>The loaded module of that name, or null.</summary>
     public HostModule? Find(string name) => Loaded.FirstOrDefault(m => m.Name == name);
 
+    /// <summary>True when a module of that name is loaded.</summary>
+    public bool IsLoaded(string name) => Find(name) is not null;
+
     /// <summary>
     /// insmod: parses "name=value" parameters (unknown ones are ignored with a message, bad values are -EINVAL), runs init. -EEXIST when loaded, -ENOENT when a
     /// module it needs is missing; otherwise what init returns.
