@@ -15,6 +15,8 @@ public sealed unsafe partial class Processor
         CodeCache cache = Code;
         long budget = (long)Math.Min(maxInstructions, long.MaxValue);
         long start = budget;
+        if (HostContextPending)
+            UpdateMode();
         s->Zero = 0;
         s->Unmatchable = 0x4000_0000_0000_0000;
         StopReason reason;

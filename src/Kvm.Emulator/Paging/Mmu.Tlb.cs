@@ -7,6 +7,9 @@ public sealed unsafe partial class Mmu
     private TlbContext current;
     private ulong useCounter;
 
+    /// <summary>How often another context became the current one.</summary>
+    internal ulong Switches { get; private set; }
+
     /// <summary>PCID of the current address space; 0 while CR4.PCIDE = 0.</summary>
     internal ushort CurrentPcid => (state->Cr4 & Cr4.PCIDE) != 0 ? (ushort)(state->Cr3 & 0xfff) : (ushort)0;
     private ushort CurrentTag => cpu.NonRoot?.TlbTag ?? 0;
@@ -16,7 +19,10 @@ public sealed unsafe partial class Mmu
     {
         TlbKey key = CurrentKey();
         if (key != current.Key || !current.Valid)
+        {
             current = Select(key);
+            Switches++;
+        }
         state->Tlb = current.Table(CurrentPrivilege).Entries;
     }
 

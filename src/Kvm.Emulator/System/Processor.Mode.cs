@@ -13,6 +13,7 @@ public sealed unsafe partial class Processor
     internal void UpdateMode()
     {
         CpuState* s = State;
+        HostContextPending = false;
         ref SegmentCache cs = ref Segment(Seg.CS);
         bool longMode = (s->Efer & Efer.LMA) != 0;
         CodeMode mode = longMode && cs.L ? CodeMode.Code64 : cs.Db ? CodeMode.Code32 : CodeMode.Code16;

@@ -33,6 +33,12 @@ public sealed unsafe partial class Processor
     /// <summary>Length of the instruction that the pending fault or memory exit belongs to; 0 when it comes from elsewhere. Set by the run loop.</summary>
     internal int PendingLength;
 
+    /// <summary>
+    /// A VM exit to C# kernel code has loaded host state, but State->Mode and State->Tlb are still the guest's: nothing executes or translates in root operation
+    /// until <see cref="Run"/> or the next VM entry, which often finds them right (ARCHITECTURE D3).
+    /// </summary>
+    internal bool HostContextPending;
+
     /// <summary>A processor-local deadline has passed: called by host timers.</summary>
     internal void RequestTimer() => Request(ExitRequests.Timer);
 

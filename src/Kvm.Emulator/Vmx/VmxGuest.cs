@@ -42,7 +42,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
     /// <summary>VMX operation has ended: nothing is remembered.</summary>
     internal void ForgetVmcs()
     {
-        block = null;
+        block = contextOwner = null;
         vmcs = null;
         StopTimer();
     }
@@ -97,7 +97,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
     }
 
     /// <summary>Guest state is loaded: non-root operation begins. Injects the event of the VM entry, if any.</summary>
-    internal void Entered()
+    internal void Entered(VmcsDirty dirty)
     {
         CpuState* s = cpu.State;
         isVectoring = false;
@@ -108,13 +108,45 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         pauseFirst = 0;
         cpu.NonRoot = this;
         cpu.MonitorTrap = Has(PrimaryControls.MonitorTrapFlag);
-        if (tag == 0 && !Has(SecondaryControls.EnableVpid))
+        if (!Has(SecondaryControls.EnableVpid))
             cpu.Mmu.FlushTag(0, keepGlobal: false);
-        cpu.UpdateMode();
+        if (ContextIsLoaded(dirty))
+            cpu.HostContextPending = false;
+        else
+            cpu.UpdateMode();
         StartTimer();
         StartWatching();
         if ((vmcs->VmEntryIntrInfoField & InterruptionInfo.Valid) != 0)
             InjectEntryEvent();
+    }
+
+    // What the translation and decoding context was when this VMCS's guest exited last.
+    private VmxUnit.ActiveVmcs* contextOwner;
+    private ulong contextSwitches;
+    private TlbEntry* contextTlb;
+    private uint contextMode;
+    private ulong contextFlags;
+
+    /// <summary>RFLAGS bits that the context depends on.</summary>
+    private const ulong ContextFlags = Flags.VM | Flags.AC | Flags.TF | Flags.RF;
+
+    /// <summary>State->Mode and State->Tlb still are what UpdateMode would compute for this entry: nothing that they depend on has changed since the exit.</summary>
+    private bool ContextIsLoaded(VmcsDirty dirty)
+    {
+        CpuState* s = cpu.State;
+        return cpu.HostContextPending && (dirty & ~VmcsDirty.Host) == 0 && contextOwner == block && contextSwitches == cpu.Mmu.Switches
+            && contextTlb == s->Tlb && contextMode == s->Mode && contextFlags == (s->Rflags & ContextFlags)
+            && (contextFlags & (Flags.TF | Flags.RF)) == 0 && (s->Dr[7] & 0xff) == 0 && !cpu.MonitorTrap && vmcs->VmEntryMsrLoadCount == 0;
+    }
+
+    private void RememberContext()
+    {
+        CpuState* s = cpu.State;
+        contextOwner = block;
+        contextSwitches = cpu.Mmu.Switches;
+        contextTlb = s->Tlb;
+        contextMode = s->Mode;
+        contextFlags = s->Rflags & ContextFlags;
     }
 
     /// <summary>"Event Injection". The event wakes a halted guest.</summary>
@@ -143,6 +175,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
     /// <summary>The processor is leaving non-root operation.</summary>
     internal void Left(VmxExitReason reason, uint interruption)
     {
+        RememberContext();
         cpu.MonitorTrap = false;
         cpu.CancelDelivery();
         isVectoring = false;

@@ -55,9 +55,12 @@ internal sealed unsafe partial class VmxUnit
         if (failure != 0)
             FailEntry((VmxExitReason)failure, qualification);
         else
-            Guest.Entered();
+            Guest.Entered(entryDirty);
         return result;
     }
+
+    /// <summary>Groups of the VMCS that were checked again at this entry.</summary>
+    private VmcsDirty entryDirty;
 
     private InstructionResult CheckAndEnter(bool launch, out uint failure, out ulong qualification)
     {
@@ -92,6 +95,7 @@ internal sealed unsafe partial class VmxUnit
         }
         if ((dirty & VmcsDirty.Host) != 0)
             PrepareHostSegments(block);
+        entryDirty = dirty;
         block->Dirty = VmcsDirty.None;
         block->CheckedVirtual8086 = (v->GuestRflags & Flags.VM) != 0;
 
@@ -116,7 +120,7 @@ internal sealed unsafe partial class VmxUnit
         s->Cr4 = v->GuestCr4;
         if (Has(VmEntryControls.LoadDebugControls))
         {
-            s->Dr[7] = (v->GuestDr7 & ~0xd000UL) | 0x400;
+            LoadDr7(s, (v->GuestDr7 & ~0xd000UL) | 0x400);
             s->DebugCtl = v->GuestIa32Debugctl;
         }
         s->SysenterCs = v->GuestSysenterCs;
@@ -137,6 +141,14 @@ internal sealed unsafe partial class VmxUnit
             for (int i = 0; i < 4; i++)
                 s->Pdpte[i] = pdptes[i];
         LoadPendingDebug(v, s);
+    }
+
+    private void LoadDr7(CpuState* s, ulong value)
+    {
+        bool breakpoints = ((s->Dr[7] | value) & 0xff) != 0;
+        s->Dr[7] = value;
+        if (breakpoints)
+            cpu.OnDebugRegisters();
     }
 
     private void LoadGuestMsrs(Vmcs* v, CpuState* s)

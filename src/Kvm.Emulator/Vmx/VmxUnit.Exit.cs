@@ -115,7 +115,7 @@ internal sealed unsafe partial class VmxUnit
         s->Cr0 = (v->HostCr0 & ~Cr0Unmodified) | (s->Cr0 & Cr0Unmodified);
         s->Cr3 = v->HostCr3;
         s->Cr4 = v->HostCr4;
-        s->Dr[7] = 0x400;
+        LoadDr7(s, 0x400);
         s->DebugCtl = 0;
         s->SysenterCs = v->HostIa32SysenterCs;
         s->SysenterEsp = v->HostIa32SysenterEsp;
@@ -133,7 +133,10 @@ internal sealed unsafe partial class VmxUnit
         s->Activity = ActivityState.Active;
         if (!Has(SecondaryControls.EnableVpid))
             cpu.Mmu.FlushTag(0, keepGlobal: false);
-        cpu.UpdateMode();
+        if (cpu.GuestEnteredFromKernel)
+            cpu.HostContextPending = true;
+        else
+            cpu.UpdateMode();
         if (!Has(VmExitControls.HostAddressSpaceSize) && (s->Cr4 & Cr4.PAE) != 0 && !cpu.Mmu.LoadPdptes(s->Cr3))
             EnterAbort(block, Abort.HostPdptes);
         else if (v->VmExitMsrLoadCount != 0 && LoadMsrs(v->VmExitMsrLoadAddr, v->VmExitMsrLoadCount) != 0)
