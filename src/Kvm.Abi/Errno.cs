@@ -1,7 +1,8 @@
 namespace Kvm.Abi;
 
 /// <summary>The errnos of Linux x86-64, positive, names verbatim.</summary>
-/// <remarks>The last group is internal to the kernel: a system call never returns it to userspace.</remarks>
+/// <remarks>The last group is internal to the kernel: a system call never returns it to userspace.
+/// The header's second names (EWOULDBLOCK, EDEADLOCK, ENOTSUP) are in <see cref="Uapi"/>, so that a value has one name when it is printed.</remarks>
 public enum Errno
 {
     EPERM = 1,
@@ -44,7 +45,6 @@ public enum Errno
     ENOSYS = 38,
     ENOTEMPTY = 39,
     ELOOP = 40,
-    EWOULDBLOCK = EAGAIN,
     ENOMSG = 42,
     EIDRM = 43,
     ECHRNG = 44,
@@ -61,7 +61,6 @@ public enum Errno
     ENOANO = 55,
     EBADRQC = 56,
     EBADSLT = 57,
-    EDEADLOCK = EDEADLK,
     EBFONT = 59,
     ENOSTR = 60,
     ENODATA = 61,
@@ -137,7 +136,6 @@ public enum Errno
     ENOTRECOVERABLE = 131,
     ERFKILL = 132,
     EHWPOISON = 133,
-    ENOTSUP = EOPNOTSUPP,
 
     ERESTARTSYS = 512,
     ERESTARTNOINTR = 513,

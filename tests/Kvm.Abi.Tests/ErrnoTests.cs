@@ -2,7 +2,6 @@ namespace Kvm.Abi.Tests;
 
 public class ErrnoTests
 {
-
     [Theory]
     [InlineData(Errno.EPERM, 1)]
     [InlineData(Errno.EINTR, 4)]
@@ -22,6 +21,14 @@ public class ErrnoTests
     [InlineData(Errno.ERESTARTSYS, 512)]
     [InlineData(Errno.ENOTSUPP, 524)]
     public void Has_linux_s_number(Errno errno, int number) => ((int)errno).Should().Be(number);
+
+    [Fact]
+    public void Every_number_has_one_name()
+    {
+        Enum.GetValues<Errno>().Should().OnlyHaveUniqueItems();
+        Errno.EAGAIN.ToString().Should().Be("EAGAIN");
+        Uapi.EWOULDBLOCK.Should().Be(Errno.EAGAIN);
+    }
 
     /// <summary>1..133 are all taken on x86-64, but for 41 and 58, which were merged into other names.</summary>
     [Fact]

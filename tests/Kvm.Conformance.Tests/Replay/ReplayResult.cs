@@ -1,0 +1,17 @@
+namespace Kvm.Conformance.Tests.Replay;
+
+/// <summary>What a replay found: differences by step; or an operation that this replayer cannot perform.</summary>
+internal sealed class ReplayResult
+{
+    public List<string> Differences { get; } = [];
+
+    /// <summary>The first operation that could not be performed; the rest of the scenario was not run.</summary>
+    public string? Unsupported { get; set; }
+
+    /// <summary>Steps whose answer was compared and equal.</summary>
+    public int Agreed { get; set; }
+
+    public bool Passed => Differences.Count == 0 && Unsupported is null;
+
+    public override string ToString() => Unsupported is not null ? $"unsupported: {Unsupported}" : string.Join("; ", Differences.Take(6));
+}
