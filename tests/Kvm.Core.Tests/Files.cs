@@ -188,6 +188,7 @@ public unsafe class file_descriptors_
 
     [Fact]
     [Trait("Seed", "S4-3")]
+    [Trait("Seed", "S4-4")]
     [Trait("Seed", "S4-16")]
     [Trait("Seed", "S4-17")]
     public void Another_process_gets_EIO_for_every_call()

@@ -123,6 +123,7 @@ public unsafe class KVM_CREATE_VCPU_
     [InlineData("get_unused_fd", Errno.EMFILE, true)]
     [InlineData("anon_inode_getfile:kvm-vcpu:3", Errno.ENOMEM, true)]
     [Trait("Seed", "S4-23")]
+    [Trait("Seed", "S4-25")]
     [Trait("Seed", "S4-30")]
     [Trait("Seed", "S4-32")]
     [Trait("Seed", "S4-36")]

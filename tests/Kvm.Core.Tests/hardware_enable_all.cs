@@ -49,6 +49,7 @@ public class hardware_enable_all_
     [Fact]
     [Trait("Seed", "S0-11")]
     [Trait("Seed", "S0-13")]
+    [Trait("Seed", "S0-14")]
     [Trait("Seed", "S0-20")]
     [Trait("Seed", "S0-21")]
     public void Further_VMs_only_count()

@@ -93,7 +93,7 @@ public sealed partial class KvmModule
         Vendor = null;
         VfioOpsExit();
     err_vfio:
-        // The kernel leaves syscore ops and the debug directory behind here; the model does not.
+        // DIVERGES: D-CORE-3
         _syscore?.Dispose();
         Host.Debugfs.Remove("kvm");
     out_free_4:

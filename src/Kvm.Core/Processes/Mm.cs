@@ -129,7 +129,7 @@ public sealed unsafe class Mm
         vma.Start = (ulong)p;
         if (file is not null)
         {
-            // DIVERGES: pages of a file mapping are there at once, where the kernel faults them in on first touch.
+            // DIVERGES: D-CORE-1
             for (ulong off = 0; off < length; off += PageAllocator.PageSize)
             {
                 ulong page = file.Operations.Fault(file, pageOffset + off / PageAllocator.PageSize);
