@@ -97,6 +97,26 @@ public interface IKvmArch
 
     KvmResult PmNotifier(KvmVm vm, PmEvent state) => 0;
 
+    // --- interrupts of VMs with an in-kernel interrupt controller; the defaults answer as a VM without one ---------------------------------
+
+    /// <summary>kvm_irqfd_assign, flags checked.</summary>
+    KvmResult IrqfdAssign(KvmVm vm, in kvm_irqfd args) => Errno.EINVAL;
+
+    /// <summary>kvm_irqfd_deassign of an eventfd; 0 also when it is not bound.</summary>
+    KvmResult IrqfdDeassign(KvmVm vm, EventfdContext eventfd, uint gsi) => 0;
+
+    /// <summary>kvm_arch_can_set_irq_routing.</summary>
+    bool CanSetIrqRouting(KvmVm vm) => false;
+
+    /// <summary>kvm_set_irq_routing.</summary>
+    KvmResult SetIrqRouting(KvmVm vm, ReadOnlySpan<kvm_irq_routing_entry> entries) => Errno.EINVAL;
+
+    /// <summary>kvm_vm_ioctl_irq_line.</summary>
+    KvmResult VmIoctlIrqLine(KvmVm vm, ref kvm_irq_level level, bool lineStatus) => Errno.ENXIO;
+
+    /// <summary>kvm_send_userspace_msi.</summary>
+    KvmResult SendUserspaceMsi(KvmVm vm, in kvm_msi msi) => Errno.EINVAL;
+
     // --- memory -----------------------------------------------------------------------------------------------------------------------------
 
     void FreeMemslot(KvmVm vm, KvmMemorySlot slot);

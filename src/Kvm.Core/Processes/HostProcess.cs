@@ -199,6 +199,26 @@ public sealed partial class HostProcess
         return r;
     }
 
+    /// <summary>poll(2) of one descriptor without waiting: the ready events, or -EBADF.</summary>
+    public KvmResult Poll(int fd)
+    {
+        using Host.KernelScope _ = Host.Enter(Task);
+        if (Files.Get(fd) is not { } file) return Errno.EBADF;
+        KvmResult r = file.Operations.Poll(file);
+        file.Put();
+        return r;
+    }
+
+    /// <summary>eventfd2(2): EFD_SEMAPHORE 1, EFD_NONBLOCK 0x800, EFD_CLOEXEC 0x80000.</summary>
+    public KvmResult Eventfd(uint initial = 0, int flags = 0)
+    {
+        using Host.KernelScope _ = Host.Enter(Task);
+        const int semaphore = 1;
+        if ((flags & ~(semaphore | EventfdOperations.Nonblock | Fcntl.O_CLOEXEC)) != 0) return Errno.EINVAL;
+        var context = new EventfdContext(initial, (flags & semaphore) != 0);
+        return Host.AnonInodeGetFd("[eventfd]", EventfdOperations.Instance, context, Fcntl.O_RDWR | (flags & ~semaphore));
+    }
+
     /// <summary>fork(2): a new address space, the same open files. KVM descriptors then answer -EIO.</summary>
     public HostProcess Fork()
     {
