@@ -123,7 +123,8 @@ public sealed unsafe class SVM_events : IDisposable
         m.RunTo(SvmExitCode.Cpuid);
         m.Save->Rip = m.Control->NextRip;
         m.RunTo(SvmExitCode.Intr);
-        m.Save->Rip.Should().Be(SvmMachine.CodeGpa + 6, "one instruction after STI");
+        m.Save->Rip.Should().Be(SvmMachine.CodeGpa + 5, "the shadow of STI delays delivery, not an exit");
+        m.Control->IntState.Should().Be(SvmIntState.InterruptShadow);
     }
 
     [Fact]

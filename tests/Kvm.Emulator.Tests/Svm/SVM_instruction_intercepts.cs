@@ -70,7 +70,6 @@ public sealed unsafe class SVM_instruction_intercepts : IDisposable
         new("INT1", 4, 8, 0x88, a => a.int1()) { OnlyIntercepted = true },
         new("WBINVD", 4, 9, 0x89, a => a.wbinvd()),
         new("MONITOR", 4, 10, 0x8a, a => { a.monitor(); }),
-        new("XSETBV", 4, 13, 0x8d, a => a.xsetbv()) { OnlyIntercepted = true },
     ];
 
     public static TheoryData<string> Names => [.. rows.Select(r => r.Name)];
@@ -121,6 +120,17 @@ public sealed unsafe class SVM_instruction_intercepts : IDisposable
             *word |= 1u << row.Bit;
         else
             *word &= ~(1u << row.Bit);
+    }
+
+    [Fact]
+    public void Xsetbv_exits_where_the_processor_has_it()
+    {
+        using var machine = new SvmMachine(CpuModel.AmdZen.WithCpuid(1, 0, new CpuidLeaf(0, 0, 1u << 26, 0)));
+        machine.Code64(a => { a.xsetbv(); a.hlt(); });
+        machine.Save->Cr4 |= Cr4.OSXSAVE;
+        machine.Control->Intercepts4 |= SvmIntercepts4.Xsetbv;
+        machine.RunTo(SvmExitCode.Xsetbv);
+        machine.Control->NextRip.Should().Be(SvmMachine.CodeGpa + 3);
     }
 
     [Fact]

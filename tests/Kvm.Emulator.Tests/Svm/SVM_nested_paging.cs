@@ -15,6 +15,7 @@ public sealed unsafe class SVM_nested_paging : IDisposable
 
     private void Npf(ulong error, ulong gpa)
     {
+        m.Control->TlbControl = TlbControl.FlushAll;
         m.RunTo(SvmExitCode.Npf);
         m.Control->ExitInfo1.Should().Be(error, "error code {0:x}", m.Control->ExitInfo1);
         m.Control->ExitInfo2.Should().Be(gpa);

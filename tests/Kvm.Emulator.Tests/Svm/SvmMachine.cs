@@ -122,12 +122,18 @@ public sealed unsafe class SvmMachine : IDisposable
         Load(CodeGpa, Assemble(64, CodeGpa, write));
     }
 
-    public void Load(ulong gpa, params byte[] bytes) => bytes.CopyTo(new Span<byte>(Guest + gpa, bytes.Length));
+    /// <summary>Writes guest memory as a device would; the next VMRUN flushes, so that changed code is noticed.</summary>
+    public void Load(ulong gpa, params byte[] bytes)
+    {
+        bytes.CopyTo(new Span<byte>(Guest + gpa, bytes.Length));
+        Control->TlbControl = TlbControl.FlushAll;
+    }
 
     /// <summary>VMRUN; the exit code.</summary>
     public SvmExitCode Run()
     {
         Cpu.Vmrun(VmcbPa).Ok.Should().BeTrue();
+        Control->TlbControl = TlbControl.DoNothing;
         return (SvmExitCode)Control->ExitCode;
     }
 
