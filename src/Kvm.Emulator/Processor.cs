@@ -75,6 +75,7 @@ public sealed unsafe partial class Processor : IDisposable
 
     public void Dispose()
     {
+        DisposeCode();
         DisposeVmx();
         Mmu.Dispose();
         svm?.Dispose();

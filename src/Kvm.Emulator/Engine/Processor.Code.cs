@@ -8,4 +8,17 @@ public sealed unsafe partial class Processor
 
     /// <summary>Decoded code of this processor.</summary>
     internal CodeCache Code => code ??= new CodeCache(this);
+
+    /// <summary>Exchanges the cache for one of another size.</summary>
+    internal void UseCodeCache(CodeCache cache)
+    {
+        code?.Dispose();
+        code = cache;
+    }
+
+    private void DisposeCode()
+    {
+        code?.Dispose();
+        code = null;
+    }
 }
