@@ -4,7 +4,10 @@ namespace Kvm.Emulator;
 
 public sealed unsafe partial class Processor
 {
-    /// <summary>Executes instructions until something of <see cref="StopReason"/> happens.</summary>
+    /// <summary>
+    /// Executes instructions until something of <see cref="StopReason"/> happens. An instruction that faults counts against <paramref name="maxInstructions"/>,
+    /// so a guest that only ever faults comes to an end too.
+    /// </summary>
     /// <remarks>
     /// At every block head, in this order: pending events (SDM vol 3A, "Prioritization of Concurrent Events"), the budget, the block at RIP, its execution.
     /// While single-stepping or in an interrupt shadow the block is one instruction.
@@ -14,7 +17,7 @@ public sealed unsafe partial class Processor
         CpuState* s = State;
         CodeCache cache = Code;
         long budget = (long)Math.Min(maxInstructions, long.MaxValue);
-        long start = budget;
+        long start = budget, faults = 0;
         if (HostContextPending)
             UpdateMode();
         s->Zero = 0;
@@ -47,13 +50,19 @@ public sealed unsafe partial class Processor
             {
                 PendingLength = 0;
                 DeliverPending();
+                budget--;
+                faults++;
                 continue;
             }
             ExecStatus status = single ? Step(cache, block, ref budget) : Interpreter.Execute(this, cache, block, ref budget);
             if (status == ExecStatus.Fault)
+            {
                 DeliverPending();
+                budget--;
+                faults++;
+            }
         }
-        s->InstructionsRetired += (ulong)(start - budget);
+        s->InstructionsRetired += (ulong)(start - budget - faults);
         return reason;
     }
 

@@ -72,6 +72,8 @@ internal sealed unsafe class GuestMachine : IDisposable
         return stream.ToArray();
     }
 
+    internal ulong Quad(ulong address) => *(ulong*)(ram + address);
+
     internal void Load(ulong address, ReadOnlySpan<byte> bytes) => bytes.CopyTo(new Span<byte>(ram + address, bytes.Length));
 
     /// <summary>Loads a program at <see cref="CodeBase"/> and sets the mode up: 16 real, 32 protected flat, 64 long.</summary>
