@@ -5,8 +5,8 @@ namespace Kvm.Emulator;
 public sealed unsafe partial class Processor
 {
     /// <summary>
-    /// Executes instructions until something of <see cref="StopReason"/> happens. An instruction that faults counts against <paramref name="maxInstructions"/>,
-    /// so a guest that only ever faults comes to an end too.
+    /// Executes instructions until something of <see cref="StopReason"/> happens. An instruction that faults, and each turn of a long
+    /// string instruction, counts against <paramref name="maxInstructions"/>, so a guest that never gets anywhere comes to an end too.
     /// </summary>
     /// <remarks>
     /// At every block head, in this order: pending events (SDM vol 3A, "Prioritization of Concurrent Events"), the budget, the block at RIP, its execution.
@@ -17,7 +17,7 @@ public sealed unsafe partial class Processor
         CpuState* s = State;
         CodeCache cache = Code;
         long budget = (long)Math.Min(maxInstructions, long.MaxValue);
-        long start = budget, faults = 0;
+        long start = budget, unfinished = 0;
         if (HostContextPending)
             UpdateMode();
         s->Zero = 0;
@@ -51,7 +51,7 @@ public sealed unsafe partial class Processor
                 PendingLength = 0;
                 DeliverPending();
                 budget--;
-                faults++;
+                unfinished++;
                 continue;
             }
             ExecStatus status = single ? Step(cache, block, ref budget) : Interpreter.Execute(this, cache, block, ref budget);
@@ -59,10 +59,15 @@ public sealed unsafe partial class Processor
             {
                 DeliverPending();
                 budget--;
-                faults++;
+                unfinished++;
+            }
+            else if (status == ExecStatus.Again)
+            {
+                budget--;
+                unfinished++;
             }
         }
-        s->InstructionsRetired += (ulong)(start - budget - faults);
+        s->InstructionsRetired += (ulong)(start - budget - unfinished);
         return reason;
     }
 

@@ -79,7 +79,8 @@ public sealed unsafe partial class Processor
                 return ExecStatus.Switched;
         }
         ulong step = (s->Rflags & Flags.DF) != 0 ? (ulong)-size : (ulong)size;
-        while (true)
+        // A long transfer lets the run loop look up now and then.
+        for (int turn = 4096; ; turn--)
         {
             if (!TransferElement(segment, s->Gpr[index] & mask, port, size, read))
                 return ExecStatus.Fault;
@@ -90,7 +91,7 @@ public sealed unsafe partial class Processor
             s->Gpr[1] = Advance(s->Gpr[1], ulong.MaxValue, mask);
             if ((s->Gpr[1] & mask) == 0)
                 return ExecStatus.Next;
-            if (Volatile.Read(ref s->ExitRequest) != 0)
+            if (turn == 0 || Volatile.Read(ref s->ExitRequest) != 0)
                 return ExecStatus.Again;
         }
     }

@@ -8,8 +8,8 @@ namespace Kvm.Emulator.Engine;
 /// </summary>
 internal static unsafe class StringOps
 {
-    /// <summary>Elements done before a REP instruction looks up even if nothing asks it to.</summary>
-    private const ulong MaximumPerTurn = 1 << 20;
+    /// <summary>Work done before a REP instruction lets the loop look up even if nothing asks it to: an element counts 1, one that goes through the Mmu 64.</summary>
+    private const ulong MaximumPerTurn = 1 << 17, SlowElement = 64;
 
     /// <summary>Registers of a string instruction, truncated to its address size.</summary>
     private ref struct Cursor
@@ -130,7 +130,7 @@ internal static unsafe class StringOps
                     return ExecStatus.Fault;
             }
             Advance(s, op, ref c, n, source: true, destination: true);
-            done += n;
+            done += to != null ? n : SlowElement;
             if (c.Count != 0 && ShouldYield(s, done))
                 return ExecStatus.Again;
         }
@@ -168,7 +168,7 @@ internal static unsafe class StringOps
                     return ExecStatus.Fault;
             }
             Advance(s, op, ref c, n, source: false, destination: true);
-            done += n;
+            done += to != null ? n : SlowElement;
             if (c.Count != 0 && ShouldYield(s, done))
                 return ExecStatus.Again;
         }
@@ -198,7 +198,8 @@ internal static unsafe class StringOps
                 return ExecStatus.Fault;
             TW.StoreRegister(&s->Gpr[0], value);
             Advance(s, op, ref c, 1, source: true, destination: false);
-            if (c.Count != 0 && ShouldYield(s, ++done))
+            done += SlowElement;
+            if (c.Count != 0 && ShouldYield(s, done))
                 return ExecStatus.Again;
         }
         return ExecStatus.Next;
@@ -239,7 +240,7 @@ internal static unsafe class StringOps
             }
             LazyFlags.Record(s, LazyOp.Sub, a, b, TW.Sign(a - b));
             Advance(s, op, ref c, performed, source: false, destination: true);
-            done += performed;
+            done += p != null ? performed : SlowElement;
             if (stop && Repeats(op))
                 break;
             if (c.Count != 0 && ShouldYield(s, done))
@@ -284,7 +285,7 @@ internal static unsafe class StringOps
             }
             LazyFlags.Record(s, LazyOp.Sub, a, b, TW.Sign(a - b));
             Advance(s, op, ref c, performed, source: true, destination: true);
-            done += performed;
+            done += to != null ? performed : SlowElement;
             if (stop && Repeats(op))
                 break;
             if (c.Count != 0 && ShouldYield(s, done))
