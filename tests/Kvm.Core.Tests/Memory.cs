@@ -85,7 +85,7 @@ public unsafe class copy_from_user_
         byte[] big = new byte[20000], back = new byte[20000];
         new Random(1).NextBytes(big);
         fixed (byte* p = big)
-            fixed (byte* q = back) UserMemory.ThroughPipe((ulong)q, (ulong)p, 20000).Should().BeTrue();
+        fixed (byte* q = back) UserMemory.ThroughPipe((ulong)q, (ulong)p, 20000).Should().BeTrue();
         back.Should().Equal(big);
     }
 
