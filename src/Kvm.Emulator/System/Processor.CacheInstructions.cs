@@ -23,6 +23,8 @@ public sealed unsafe partial class Processor
     internal static ExecStatus Invpcid(Processor cpu, Op* op)
     {
         CpuState* s = cpu.State;
+        if (cpu.NonRoot?.Enabled(NonRootFeature.Invpcid) == false)
+            return cpu.RaiseUd();
         if (!cpu.ProtectedMode && cpu.NonRoot is null)
             goto execute;
         if (s->Cpl != 0)

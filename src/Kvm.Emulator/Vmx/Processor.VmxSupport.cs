@@ -27,9 +27,6 @@ public sealed unsafe partial class Processor
         }
     }
 
-    /// <summary>Host pointer of a physical address, null where there is no RAM.</summary>
-    internal byte* PhysicalMemory(ulong pa) => Machine.Memory.Pointer(pa);
-
     /// <summary>Length of the instruction that the pending fault or memory exit belongs to; 0 when it comes from elsewhere. Set by the run loop.</summary>
     internal int PendingLength;
 

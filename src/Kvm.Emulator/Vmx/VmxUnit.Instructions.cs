@@ -58,7 +58,11 @@ internal sealed unsafe partial class VmxUnit
         {
             result = On ? InstructionResult.Success : UndefinedOpcode;
             if (On)
+            {
                 LeaveVmxOperation();
+                // INIT may have been waiting for this.
+                cpu.Reevaluate();
+            }
         }
         cpu.Observer?.Virtualization(cpu, "VMXOFF", 0, 0, result);
         return result;

@@ -127,9 +127,30 @@ internal sealed unsafe partial class VmxUnit : IDisposable
         freeList = block;
     }
 
-    /// <summary>Host pointer to a 4 KiB page of RAM at a physical address, or null.</summary>
+    // The range of RAM that was looked up last: VMX structures and EPT tables usually come from one allocator.
+    private ulong rangeStart, rangeSize;
+    private byte* rangeHost;
+    private uint rangeEpoch;
+
+    /// <summary>Host pointer to RAM at a physical address, valid to the end of its 4 KiB page; null where there is none.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal byte* Physical(ulong pa) => cpu.PhysicalMemory(pa);
+    internal byte* Physical(ulong pa) =>
+        pa - rangeStart < rangeSize && rangeEpoch == cpu.Machine.Memory.Epoch ? rangeHost + (pa - rangeStart) : FindPhysical(pa);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private byte* FindPhysical(ulong pa)
+    {
+        // Read first: a range that is withdrawn meanwhile leaves an epoch behind that no longer matches.
+        uint epoch = cpu.Machine.Memory.Epoch;
+        MemoryRange? range = cpu.Machine.Memory.Find(pa);
+        if (range is null)
+            return null;
+        rangeStart = range.Start;
+        rangeSize = range.Size;
+        rangeHost = range.Host;
+        rangeEpoch = epoch;
+        return range.Host + (pa - range.Start);
+    }
 
     /// <summary>Address of a 4 KiB-aligned VMX structure within the physical-address width.</summary>
     internal bool IsValidStructureAddress(ulong pa) => (pa & 0xfff) == 0 && pa < PhysicalLimit;

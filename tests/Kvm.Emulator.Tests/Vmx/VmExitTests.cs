@@ -210,6 +210,53 @@ public unsafe class VmExitTests
     }
 
     [Fact]
+    public void INVPCID_is_undefined_unless_enabled_and_exits_with_INVLPG_exiting()
+    {
+        // INVPCID in CPUID.7:EBX[10].
+        using VmxMachine m = new VmxMachine(model: c => c.WithCpuid(7, 0, new CpuidLeaf(0, 1 << 10, 0, 0))).WithGuest(longMode: true);
+        m.Code(64, a => { a.invpcid(rbx, __xmmword_ptr[rdi + 0x10]); a.vmcall(); });
+        m.State->Gpr[7] = 0x5000;
+        m.State->Gpr[3] = 2;
+        m.Write(VmcsField.EXCEPTION_BITMAP, 1 << Fault.UD);
+        m.Launch().Should().Be(VmxExitReason.EXCEPTION_NMI);
+        m.Set(VmcsField.SECONDARY_VM_EXEC_CONTROL, (ulong)SecondaryControls.EnableInvpcid);
+        m.Resume().Should().Be(VmxExitReason.VMCALL);
+        m.Write(VmcsField.GUEST_RIP, VmxMachine.CodeAddress);
+        m.Set(VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.InvlpgExiting);
+        m.Resume().Should().Be(VmxExitReason.INVPCID);
+        m.Read(VmcsField.EXIT_QUALIFICATION).Should().Be(0x10);
+        m.Read(VmcsField.VM_EXIT_INSTRUCTION_LEN).Should().Be(6);
+        m.Read(VmcsField.VMX_INSTRUCTION_INFO).Should().Be(2 << 7 | 3 << 15 | 1 << 22 | 7 << 23 | 3u << 28);
+    }
+
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void RDRAND_and_RDSEED_describe_their_destination(bool seed)
+    {
+        // RDRAND in CPUID.1:ECX[30], RDSEED in CPUID.7:EBX[18].
+        using VmxMachine m = new VmxMachine(model: c => c.WithCpuid(1, 0, new CpuidLeaf(0, 0, 1u << 30, 0)).WithCpuid(7, 0, new CpuidLeaf(0, 1 << 18, 0, 0))).WithGuest(longMode: true);
+        m.Code(64, a => { if (seed) a.rdseed(r9d); else a.rdrand(r9d); a.vmcall(); });
+        m.Launch().Should().Be(VmxExitReason.VMCALL);
+        m.Write(VmcsField.GUEST_RIP, VmxMachine.CodeAddress);
+        m.Set(VmcsField.SECONDARY_VM_EXEC_CONTROL, (ulong)(seed ? SecondaryControls.RdseedExiting : SecondaryControls.RdrandExiting));
+        m.Resume().Should().Be(seed ? VmxExitReason.RDSEED : VmxExitReason.RDRAND);
+        m.Read(VmcsField.VMX_INSTRUCTION_INFO).Should().Be(9 << 3 | 1 << 11);
+        m.Read(VmcsField.VM_EXIT_INSTRUCTION_LEN).Should().Be(4);
+    }
+
+    [Fact]
+    public void GETSEC_exits_where_SMX_is_on()
+    {
+        // SMX in CPUID.1:ECX[6].
+        using VmxMachine m = new VmxMachine(model: c => c.WithCpuid(1, 0, new CpuidLeaf(0, 0, 1 << 6, 0))).WithGuest(longMode: true);
+        m.Code(64, a => a.getsec());
+        m.Write(VmcsField.EXCEPTION_BITMAP, 1 << Fault.UD);
+        m.Launch().Should().Be(VmxExitReason.EXCEPTION_NMI);
+        m.Set(VmcsField.GUEST_CR4, Cr4.SMXE);
+        m.Resume().Should().Be(VmxExitReason.GETSEC);
+    }
+
+    [Fact]
     public void LGDT_and_LTR_describe_what_they_are()
     {
         using VmxMachine m = Long(a => a.lgdt(__[rdi + 8]));

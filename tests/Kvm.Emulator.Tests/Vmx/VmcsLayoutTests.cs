@@ -101,6 +101,19 @@ public unsafe class VmcsLayoutTests
     public void Capability_MSRs_exist_as_announced(uint msr, bool exists) => new VmxCapabilities().TryRead(msr, out _).Should().Be(exists);
 
     [Fact]
+    [Trait("Seed", "S0-24")]
+    [Trait("Seed", "S0-30")]
+    [Trait("Seed", "S1-2")]
+    public void Architectural_numbers()
+    {
+        Cr4.VMXE.Should().Be(1 << 13);
+        Msr.IA32_FEATURE_CONTROL.Should().Be(0x3a);
+        Msr.IA32_VMX_PINBASED_CTLS.Should().Be(0x481);
+        Msr.IA32_VMX_PROCBASED_CTLS.Should().Be(0x482);
+        Msr.IA32_VMX_PROCBASED_CTLS2.Should().Be(0x48b);
+    }
+
+    [Fact]
     public void Capabilities_survive_the_way_through_MSRs()
     {
         var original = new VmxCapabilities();

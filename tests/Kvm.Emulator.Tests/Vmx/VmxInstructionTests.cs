@@ -20,6 +20,7 @@ public unsafe class VMXON
 
     [Fact]
     [Trait("Seed", "S3-11")]
+    [Trait("Seed", "S0-1")]
     public void Needs_CR4_VMXE()
     {
         m.Cpu.Vmxon(Region(4)).Should().Be(InstructionResult.Faulted(Fault.Ud));

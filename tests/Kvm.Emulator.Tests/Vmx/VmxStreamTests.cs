@@ -123,6 +123,23 @@ public unsafe class VmxStreamTests
     }
 
     [Fact]
+    [Trait("Seed", "S0-26")]
+    [Trait("Seed", "S0-27")]
+    public void VMXON_reads_a_64_bit_physical_address_from_memory_and_faults_or_sets_flags()
+    {
+        using BareMachine m = Create(vmxOn: false);
+        *m.Qword(Pointer) = Region;
+        m.State->Cr4 &= ~Cr4.VMXE;
+        Execute(m, a => a.vmxon(__qword_ptr[Pointer])).Should().Be(-Fault.UD);
+        m.State->Cr4 |= Cr4.VMXE;
+        *m.Qword(Pointer) = 1UL << 40 | Region;
+        Execute(m, a => a.vmxon(__qword_ptr[Pointer])).Should().Be((long)Flags.CF, "all 64 bits count");
+        *m.Qword(Pointer) = Region;
+        Execute(m, a => a.vmxon(__qword_ptr[Pointer])).Should().Be(0);
+        m.Cpu.InVmxOperation.Should().BeTrue();
+    }
+
+    [Fact]
     public void The_memory_operand_can_fault()
     {
         using BareMachine m = Create();
