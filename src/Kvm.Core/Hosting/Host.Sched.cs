@@ -53,6 +53,7 @@ public sealed partial class Host
         {
             if (--_task.KernelDepth == 0)
             {
+                if (_task.Cpu is { UserReturnNotifier: { } notify } cpu) notify(cpu);
                 _task.Host.ReleaseCpu(_task);
                 if (_task.SignalPending) _task.DeliverSignals();
             }

@@ -46,6 +46,9 @@ public sealed class HostCpu
         internal set => _needResched = value;
     }
 
+    /// <summary>user_return_notifier: called on this CPU when its task next leaves the kernel; the callee removes itself.</summary>
+    public Action<HostCpu>? UserReturnNotifier { get; set; }
+
     /// <summary>Interrupts that the host took here, for statistics and tests.</summary>
     public long InterruptCount { get; private set; }
 
