@@ -1,0 +1,368 @@
+using Iced.Intel;
+using Kvm.Abi;
+using Kvm.Core.Tracing;
+using static Kvm.Arch.X86.EmulFlags;
+using static Kvm.Arch.X86.VcpuSreg;
+
+namespace Kvm.Arch.X86;
+
+/// <remarks>Fetching and decoding.</remarks>
+public sealed unsafe partial class X86EmulateContext
+{
+    private readonly FetchReader code;
+    private readonly Decoder decoder16;
+    private readonly Decoder decoder32;
+    private readonly Decoder decoder64;
+    private readonly byte[] fetch = new byte[15];
+    private int fetchLength;
+    private Instruction insn;
+    private EmulFlags flags;
+    private EmulOperand dst;
+    private EmulOperand src;
+    private EmulOperand src2;
+    private int opBytes;
+    private int adBytes;
+    private byte repPrefix;
+    private bool lockPrefix;
+    private bool rex;
+    private bool aligned;
+
+    /// <summary>The bytes fetched so far, for a report.</summary>
+    internal ReadOnlySpan<byte> FetchedBytes => fetch.AsSpan(0, fetchLength);
+
+    internal byte* IoData => ioRead;
+
+    /// <summary>emulator_can_use_gpa: the access is the one that faulted.</summary>
+    internal bool CanUseGpa
+    {
+        get
+        {
+            FunctionTrace.Leaf("emulator_can_use_gpa");
+            return (flags & TwoMemOp) == 0 && !(repPrefix != 0 && (flags & StringOp) != 0);
+        }
+    }
+
+    /// <summary>x86_page_table_writing_insn.</summary>
+    internal bool IsPageTableWriting => (flags & PageTable) != 0;
+
+    /// <summary>is_vmware_backdoor_opcode: IN, OUT, INS, OUTS, RDPMC.</summary>
+    internal bool IsVmwareBackdoorOpcode => (flags & (PortIn | PortOut)) != 0 || insn.Mnemonic == Mnemonic.Rdpmc;
+
+    /// <summary>is_soft_int_instruction.</summary>
+    internal bool IsSoftInterrupt(byte vector) => insn.Mnemonic switch
+    {
+        Mnemonic.Int3 => vector == 3,
+        Mnemonic.Into => vector == 4,
+        Mnemonic.Int => vector == insn.Immediate8,
+        _ => false,
+    };
+
+    private sealed class FetchReader(X86EmulateContext ctxt) : CodeReader
+    {
+        internal int Position;
+
+        /// <summary>Why a byte could not be had; Continue while all went well.</summary>
+        internal int Result;
+
+        public override int ReadByte()
+        {
+            if (Position >= ctxt.fetchLength)
+            {
+                if (Result != Continue)
+                    return -1;
+                Result = ctxt.FetchBytes(1);
+                if (Result != Continue)
+                    return -1;
+            }
+
+            return ctxt.fetch[Position++];
+        }
+    }
+
+    /// <summary>__do_insn_fetch_bytes: as many bytes as the page, the segment and 15 allow.</summary>
+    [KernelFunction("__do_insn_fetch_bytes", File = "arch/x86/kvm/emulate.c")]
+    private int FetchBytes(uint atLeast)
+    {
+        using var _ = FunctionTrace.Enter("__do_insn_fetch_bytes");
+        int rc = Linearize(VCPU_SREG_CS, Eip + (uint)fetchLength, 0, false, fetch: true, Mode, out ulong linear, out ulong maxSize);
+        if (rc != Continue)
+            return rc;
+        uint size = (uint)Math.Min((ulong)(15 - fetchLength), maxSize);
+        size = (uint)Math.Min(size, 0x1000 - (linear & 0xfff));
+        if (size < atLeast)
+            return Gp(0);
+        rc = vcpu.FetchGuestVirt(linear, fetch.AsSpan(fetchLength, (int)size), out X86Exception fault);
+        if (rc == PropagateFault)
+            Exception = fault;
+        if (rc != Continue)
+            return rc == IoNeeded ? Unhandleable : rc;
+        fetchLength += (int)size;
+        return Continue;
+    }
+
+    /// <summary>x86_decode_insn: EmulationOk or EmulationFailed; in the latter case <see cref="HaveException"/> tells a fault of the fetch.</summary>
+    [KernelFunction("x86_decode_insn", File = "arch/x86/kvm/emulate.c")]
+    internal int Decode(ReadOnlySpan<byte> bytes, EmulType emulType)
+    {
+        using var _ = FunctionTrace.Enter("x86_decode_insn");
+        NextEip = Eip;
+        flags = None;
+        aligned = false;
+        dst = src = src2 = default;
+        fetchLength = Math.Min(bytes.Length, 15);
+        bytes[..fetchLength].CopyTo(fetch);
+        code.Position = 0;
+        code.Result = Continue;
+        if (fetchLength == 0 && (code.Result = FetchBytes(1)) != Continue)
+            return DecodeFault();
+
+        Decoder decoder = SelectDecoder(out int defOp, out int defAd);
+        decoder.IP = Eip;
+        decoder.Decode(out insn);
+        if (code.Result != Continue)
+            return DecodeFault();
+        if (insn.IsInvalid)
+        {
+            if (!IsLockedWrongly())
+                return EmulationFailed;
+            flags = Known | LockOk | Implicit;
+            lockPrefix = true;
+            insn = default;
+            return EmulationOk;
+        }
+
+        ScanPrefixes(defOp, defAd);
+        flags = EmulTable.Of(insn);
+        if (flags == None)
+            return EmulationFailed;
+        if ((emulType & EmulType.EMULTYPE_TRAP_UD) != 0 && (flags & EmulateOnUd) == 0)
+            return EmulationFailed;
+        IsBranch = (flags & Branch) != 0;
+        NextEip = Eip + (uint)insn.Length;
+        aligned = (flags & Aligned) != 0;
+        DecodeOperands();
+        return EmulationOk;
+    }
+
+    private int DecodeFault()
+    {
+        HaveException = code.Result == PropagateFault;
+        return EmulationFailed;
+    }
+
+    private Decoder SelectDecoder(out int opSize, out int addressSize)
+    {
+        switch (Mode)
+        {
+            case EmulMode.Prot64:
+                opSize = 4;
+                addressSize = 8;
+                return decoder64;
+            case EmulMode.Prot32:
+                opSize = addressSize = 4;
+                return decoder32;
+            case EmulMode.Prot16:
+                opSize = addressSize = 2;
+                return decoder16;
+            default:
+                FunctionTrace.Leaf("emulator_get_segment");
+                ops.GetSegment(vcpu, out kvm_segment cs, VCPU_SREG_CS);
+                opSize = addressSize = cs.db != 0 ? 4 : 2;
+                return cs.db != 0 ? decoder32 : decoder16;
+        }
+    }
+
+    /// <summary>An undefined instruction that would be defined without its LOCK prefix raises #UD, where an unknown one fails.</summary>
+    private bool IsLockedWrongly()
+    {
+        foreach (byte b in FetchedBytes)
+        {
+            if (b == 0xf0)
+                return true;
+            if (b is not (0x66 or 0x67 or 0x26 or 0x2e or 0x36 or 0x3e or 0x64 or 0x65 or 0xf2 or 0xf3))
+                return false;
+        }
+
+        return false;
+    }
+
+    private void ScanPrefixes(int defOp, int defAd)
+    {
+        opBytes = defOp;
+        adBytes = defAd;
+        repPrefix = 0;
+        lockPrefix = false;
+        byte rexByte = 0;
+        for (int i = 0; i < insn.Length; i++)
+        {
+            byte b = fetch[i];
+            if (Mode == EmulMode.Prot64 && (b & 0xf0) == 0x40)
+            {
+                rexByte = b;
+                continue;
+            }
+
+            switch (b)
+            {
+                case 0x66: opBytes = defOp ^ 6; break;
+                case 0x67: adBytes = Mode == EmulMode.Prot64 ? defAd ^ 12 : defAd ^ 6; break;
+                case 0xf0: lockPrefix = true; break;
+                case 0xf2 or 0xf3: repPrefix = b; break;
+                case 0x26 or 0x2e or 0x36 or 0x3e or 0x64 or 0x65: break;
+                default:
+                    rex = rexByte != 0;
+                    if ((rexByte & 8) != 0)
+                        opBytes = 8;
+                    return;
+            }
+
+            rexByte = 0;
+        }
+    }
+
+    // ---- operands ----
+
+    private void DecodeOperands()
+    {
+        int count = insn.OpCount;
+        if (count > 0)
+            DecodeOperand(0, ref dst);
+        if (count > 1)
+            DecodeOperand(1, ref src);
+        if (count > 2)
+            DecodeOperand(2, ref src2);
+        if ((flags & BitOp) != 0 && src.Type == EmulOperand.Kind.Reg && dst.Type == EmulOperand.Kind.Mem)
+            BitOffset();
+    }
+
+    private void DecodeOperand(int index, ref EmulOperand op)
+    {
+        switch (insn.GetOpKind(index))
+        {
+            case OpKind.Register:
+                DecodeRegister(insn.GetOpRegister(index), ref op);
+                break;
+            case OpKind.Memory:
+                op.Type = EmulOperand.Kind.Mem;
+                op.Bytes = MemoryBytes();
+                op.Seg = SegmentIndex(insn.MemorySegment);
+                op.Ea = EffectiveAddress();
+                break;
+            case OpKind.MemorySegSI or OpKind.MemorySegESI or OpKind.MemorySegRSI:
+                StringOperand(ref op, SegmentIndex(insn.MemorySegment), 6);
+                break;
+            case OpKind.MemorySegDI or OpKind.MemorySegEDI or OpKind.MemorySegRDI:
+                StringOperand(ref op, SegmentIndex(insn.MemorySegment), 7);
+                break;
+            case OpKind.MemoryESDI or OpKind.MemoryESEDI or OpKind.MemoryESRDI:
+                StringOperand(ref op, VCPU_SREG_ES, 7);
+                break;
+            case OpKind.NearBranch16 or OpKind.NearBranch32 or OpKind.NearBranch64:
+                op.Type = EmulOperand.Kind.Imm;
+                op.Val = insn.NearBranchTarget;
+                op.Bytes = insn.GetOpKind(index) switch { OpKind.NearBranch16 => 2, OpKind.NearBranch32 => 4, _ => 8 };
+                break;
+            case OpKind.FarBranch16:
+                op.Type = EmulOperand.Kind.Imm;
+                op.Val = insn.FarBranch16;
+                op.ValHigh = insn.FarBranchSelector;
+                op.Bytes = 2;
+                break;
+            case OpKind.FarBranch32:
+                op.Type = EmulOperand.Kind.Imm;
+                op.Val = insn.FarBranch32;
+                op.ValHigh = insn.FarBranchSelector;
+                op.Bytes = 4;
+                break;
+            default:
+                op.Type = EmulOperand.Kind.Imm;
+                op.Val = insn.GetImmediate(index);
+                op.Bytes = opBytes;
+                break;
+        }
+    }
+
+    private int MemoryBytes()
+    {
+        int size = insn.MemorySize.GetSize();
+        return size != 0 ? size : opBytes;
+    }
+
+    private void StringOperand(ref EmulOperand op, int seg, int reg)
+    {
+        op.Type = EmulOperand.Kind.Mem;
+        op.Bytes = MemoryBytes();
+        op.Seg = seg;
+        op.Ea = AddressMask(RegRead(reg));
+        op.Count = 1;
+    }
+
+    private void DecodeRegister(Register register, ref EmulOperand op)
+    {
+        op.Bytes = register.GetSize();
+        op.Reg = register.GetNumber();
+        if (register.IsGPR8())
+        {
+            op.Type = EmulOperand.Kind.Reg;
+            op.HighByte = register is Register.AH or Register.CH or Register.DH or Register.BH;
+            op.Reg = register.GetFullRegister().GetNumber();
+        }
+        else if (register.IsGPR())
+        {
+            op.Type = EmulOperand.Kind.Reg;
+        }
+        else if (register.IsSegmentRegister())
+        {
+            op.Type = EmulOperand.Kind.Sreg;
+            op.Reg = SegmentIndex(register);
+            op.Bytes = 2;
+        }
+        else
+        {
+            op.Type = register.IsXMM() ? EmulOperand.Kind.Xmm : register.IsCR() ? EmulOperand.Kind.Cr : register.IsDR() ? EmulOperand.Kind.Dr : EmulOperand.Kind.None;
+        }
+    }
+
+    private static int SegmentIndex(Register register) => register switch
+    {
+        Register.ES => VCPU_SREG_ES,
+        Register.CS => VCPU_SREG_CS,
+        Register.SS => VCPU_SREG_SS,
+        Register.FS => VCPU_SREG_FS,
+        Register.GS => VCPU_SREG_GS,
+        _ => VCPU_SREG_DS,
+    };
+
+    private ulong AddressMask(ulong value) => adBytes switch { 2 => (ushort)value, 4 => (uint)value, _ => value };
+
+    private ulong EffectiveAddress()
+    {
+        if (insn.IsIPRelativeMemoryOperand)
+            return AddressMask(insn.IPRelativeMemoryAddress);
+        ulong ea = insn.MemoryDisplacement64;
+        Register b = insn.MemoryBase;
+        if (b != Register.None)
+        {
+            int reg = b.GetNumber();
+            ea += RegRead(reg);
+
+            // POP's address is formed with the stack pointer after the pop.
+            if (reg == RSP && insn.Mnemonic == Mnemonic.Pop)
+                ea += (uint)insn.StackPointerIncrement;
+        }
+
+        Register index = insn.MemoryIndex;
+        if (index != Register.None)
+            ea += RegRead(index.GetNumber()) * (uint)insn.MemoryIndexScale;
+        return AddressMask(ea);
+    }
+
+    /// <summary>fetch_bit_operand: the bit offset in a register is signed and reaches any word of memory around the operand.</summary>
+    private void BitOffset()
+    {
+        ulong value = RegRead(src.Reg, false, src.Bytes);
+        long offset = src.Bytes switch { 2 => (short)value, 4 => (int)value, _ => (long)value };
+        long word = offset & ~(src.Bytes * 8L - 1);
+        dst.Ea = AddressMask(dst.Ea + (ulong)(word >> 3));
+    }
+}

@@ -1,0 +1,217 @@
+using Kvm.Core;
+using Kvm.Core.Tracing;
+using static Kvm.Arch.X86.RetPf;
+using static Kvm.Arch.X86.SpteMasks;
+using static Kvm.Arch.X86.X86Const;
+
+namespace Kvm.Arch.X86;
+
+/// <remarks>Mapping a frame that faulted.</remarks>
+public sealed unsafe partial class TdpMmu
+{
+    /// <summary>Installs the mapping that the fault needs: RET_PF_FIXED, SPURIOUS, EMULATE or RETRY.</summary>
+    [KernelFunction("kvm_tdp_mmu_map", File = "arch/x86/kvm/mmu/tdp_mmu.c")]
+    internal int Map(X86Vcpu vcpu, ref KvmPageFault fault)
+    {
+        using var _ = FunctionTrace.Enter("kvm_tdp_mmu_map");
+        HugepageAdjust(ref fault);
+        using (FunctionTrace.Enter("tdp_iter_start"))
+            FunctionTrace.Leaf("tdp_iter_restart");
+
+        KvmMmuPage sp = pages[vcpu.Mmu.RootHpa];
+        for (; ; )
+        {
+            int index = (int)(fault.Gfn >> (9 * (sp.Level - 1))) & 511;
+            ulong* ptep = sp.Spt + index;
+            ulong old = *ptep;
+            if (fault.NxHugePageWorkaroundEnabled)
+                DisallowedHugepageAdjust(ref fault, old, sp.Level);
+            if (sp.Level == fault.GoalLevel)
+                return MapTargetLevel(vcpu, ref fault, sp, ptep, old);
+
+            if (IsShadowPresent(old) && IsLarge(old))
+            {
+                // A large page is in the way: it goes, and its translations with it, before a table takes its place.
+                *ptep = 0;
+                Removed(old, sp.Level);
+                vm.FlushRemoteTlbs();
+                old = 0;
+            }
+
+            if (!IsShadowPresent(old))
+                LinkTable(vcpu, sp, ptep, fault.Gfn, fault.HugePageDisallowed && fault.ReqLevel >= sp.Level);
+            FunctionTrace.Leaf("tdp_iter_next");
+            sp = pages[*ptep & SPTE_BASE_ADDR_MASK];
+        }
+    }
+
+    private void LinkTable(X86Vcpu vcpu, KvmMmuPage parent, ulong* ptep, ulong gfn, bool accountNx)
+    {
+        KvmMmuPage child = AllocSp(vcpu);
+        int level = parent.Level - 1;
+        using (FunctionTrace.Enter("tdp_mmu_init_child_sp"))
+            InitSp(child, ptep, parent, gfn & ~((1ul << (9 * level)) - 1), level, parent.Smm);
+        using var _ = FunctionTrace.Enter("tdp_mmu_link_sp");
+        SetSpte(ptep, Masks.MakeNonleaf(child.Address, AdDisabled));
+        if (!accountNx)
+            return;
+        child.NxHugePageDisallowed = true;
+        vm.Stat.NxLpageSplits++;
+    }
+
+    private static void SetSpte(ulong* ptep, ulong spte)
+    {
+        // The table is complete before the processor can find it.
+        Volatile.Write(ref *ptep, spte);
+        FunctionTrace.Leaf("__handle_changed_spte");
+        FunctionTrace.Leaf("handle_changed_spte_acc_track");
+    }
+
+    private int MapTargetLevel(X86Vcpu vcpu, ref KvmPageFault fault, KvmMmuPage sp, ulong* ptep, ulong old)
+    {
+        ulong gfn = fault.Gfn & ~((1ul << (9 * (sp.Level - 1))) - 1);
+        ulong spte = fault.Slot is null
+            ? Masks.MakeMmio(Volatile.Read(ref vcpu.Memslots.Generation), gfn, ACC_ALL)
+            : MakeSpte(vcpu, sp, fault.Slot, gfn, fault.Pfn, old, fault.MapWritable);
+        int ret = RET_PF_FIXED;
+        if (spte == old)
+        {
+            ret = RET_PF_SPURIOUS;
+        }
+        else
+        {
+            bool replacedTable = IsShadowPresent(old) && !IsLast(old, sp.Level);
+            SetSpte(ptep, spte);
+            if (IsShadowPresent(old))
+                Removed(old, sp.Level);
+            if (IsShadowPresent(spte))
+                PageStats(sp.Level, 1);
+            if (replacedTable || (IsShadowPresent(old) && PfnOf(old) != PfnOf(spte)))
+            {
+                vm.FlushRemoteTlbs();
+                FreeCondemned();
+            }
+        }
+
+        if (fault.Slot is null)
+        {
+            vcpu.Stat.PfMmioSpteCreated++;
+            return RET_PF_EMULATE;
+        }
+
+        return ret;
+    }
+
+    /// <summary>A leaf entry for <paramref name="pfn"/>; a writable one marks the frame dirty when the slot is logged.</summary>
+    [KernelFunction("make_spte", File = "arch/x86/kvm/mmu/spte.c")]
+    private ulong MakeSpte(X86Vcpu vcpu, KvmMmuPage sp, KvmMemorySlot slot, ulong gfn, ulong pfn, ulong old, bool hostWritable)
+    {
+        using var _ = FunctionTrace.Enter("make_spte");
+        SpteMasks m = Masks;
+        ulong spte = SPTE_MMU_PRESENT_MASK;
+        if (AdDisabled)
+            spte |= SPTE_TDP_AD_DISABLED_MASK;
+        spte |= m.Present | m.AccessedOf(spte);
+
+        bool exec = !(sp.Level > PG_LEVEL_4K && vm.NxHugePageEnabled);
+        spte |= exec ? m.X : m.Nx;
+        spte |= m.User;
+        if (sp.Level > PG_LEVEL_4K)
+            spte |= PT_PAGE_SIZE_MASK;
+        if (m.Memtype != 0)
+        {
+            FunctionTrace.Leaf("kvm_is_mmio_pfn");
+            spte |= vcpu.Ops.GetMtMask(vcpu, gfn, false);
+        }
+
+        spte |= m.MeValue | (pfn << 12);
+        if (hostWritable)
+        {
+            spte |= m.HostWritable | PT_WRITABLE_MASK | m.MmuWritable;
+            if (!IsWritable(old) || !IsShadowPresent(old))
+            {
+                using (FunctionTrace.Enter("mmu_try_to_unsync_pages"))
+                    FunctionTrace.Leaf("kvm_slot_page_track_is_active");
+                spte |= m.DirtyOf(spte);
+            }
+            else
+            {
+                spte |= old & m.DirtyOf(spte);
+            }
+
+            if (slot.DirtyTrackEnabled)
+                vm.MarkPageDirtyInSlot(slot, gfn);
+        }
+
+        return spte;
+    }
+
+    // ---- page size ----
+
+    /// <summary>Chooses 2 MiB where slot, process memory and settings allow it.</summary>
+    [KernelFunction("kvm_mmu_hugepage_adjust", File = "arch/x86/kvm/mmu/mmu.c")]
+    private void HugepageAdjust(ref KvmPageFault fault)
+    {
+        using var _ = FunctionTrace.Enter("kvm_mmu_hugepage_adjust");
+        fault.HugePageDisallowed = fault.Exec && fault.NxHugePageWorkaroundEnabled;
+        if (fault.MaxLevel == PG_LEVEL_4K || KvmPfn.IsErrorOrNoslot(fault.Pfn) || fault.Slot is not { } slot || slot.DirtyTrackEnabled)
+            return;
+        fault.ReqLevel = MaxMappingLevel(slot, fault.Gfn, fault.MaxLevel, fault.MapWritable);
+        if (fault.ReqLevel == PG_LEVEL_4K || fault.HugePageDisallowed)
+            return;
+        fault.GoalLevel = fault.ReqLevel;
+        fault.Pfn &= ~511ul;
+    }
+
+    /// <summary>The largest page that may map the frame: 2 MiB when the slot covers it, guest and process addresses agree, and one process mapping backs all of it.</summary>
+    [KernelFunction("kvm_mmu_max_mapping_level", File = "arch/x86/kvm/mmu/mmu.c")]
+    private int MaxMappingLevel(KvmMemorySlot slot, ulong gfn, int maxLevel, bool writable)
+    {
+        FunctionTrace.Leaf("kvm_mmu_max_mapping_level");
+        if (Math.Min(maxLevel, Arch.MaxHugePageLevel) < PG_LEVEL_2M)
+            return PG_LEVEL_4K;
+        ulong first = gfn & ~511ul;
+        if (first < slot.BaseGfn || first + 512 > slot.EndGfn)
+            return PG_LEVEL_4K;
+        ulong hva = slot.GfnToHva(first);
+        if ((hva & 0x1fffff) != 0)
+            return PG_LEVEL_4K;
+        Vma? vma = vm.Mm.Find(hva);
+        if (vma is null || vma.File is not null || vma.End - hva < 0x200000 || (vma.Protection & Fcntl.PROT_READ) == 0 || (writable && (vma.Protection & Fcntl.PROT_WRITE) == 0))
+            return PG_LEVEL_4K;
+        return PG_LEVEL_2M;
+    }
+
+    /// <summary>nx_huge_pages: where a table already replaced a large page for execution, the mapping goes one level down.</summary>
+    [KernelFunction("disallowed_hugepage_adjust", File = "arch/x86/kvm/mmu/mmu.c")]
+    private static void DisallowedHugepageAdjust(ref KvmPageFault fault, ulong spte, int level)
+    {
+        FunctionTrace.Leaf("disallowed_hugepage_adjust");
+        if (level <= PG_LEVEL_4K || level != fault.GoalLevel || !IsShadowPresent(spte) || IsLarge(spte))
+            return;
+        ulong mask = (1ul << (9 * (level - 1))) - (1ul << (9 * (level - 2)));
+        fault.Pfn |= fault.Gfn & mask;
+        fault.GoalLevel--;
+    }
+
+    // ---- without the lock ----
+
+    /// <summary>
+    /// kvm_tdp_mmu_fast_pf_get_last_sptep: the leaf (or the entry where the walk ends) of a frame. Without the lock, between
+    /// X86Vcpu's walk_shadow_page_lockless_begin and end: tables are only freed after this vCPU left that section.
+    /// </summary>
+    internal ulong* LastSptep(ulong rootHpa, int rootLevel, ulong gfn, out ulong spte, out int level)
+    {
+        ulong* table = (ulong*)rootHpa;
+        level = rootLevel;
+        for (; ; )
+        {
+            ulong* ptep = table + ((int)(gfn >> (9 * (level - 1))) & 511);
+            spte = Volatile.Read(ref *ptep);
+            if (!IsShadowPresent(spte) || IsLast(spte, level))
+                return ptep;
+            table = (ulong*)(spte & SPTE_BASE_ADDR_MASK);
+            level--;
+        }
+    }
+}
