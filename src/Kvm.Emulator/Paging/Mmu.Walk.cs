@@ -56,7 +56,8 @@ public sealed unsafe partial class Mmu
         {
             if (guest.NestedPaging)
             {
-                var access = new NestedAccess(kind is AccessKind.Read or AccessKind.ReadWrite, write, execute, privilege == Privilege.User, false, true, linear, false);
+                byte rights = (byte)((walk.User ? 1 : 0) | (walk.Writable ? 2 : 0) | (walk.NoExecute ? 4 : 0));
+                var access = new NestedAccess(kind is AccessKind.Read or AccessKind.ReadWrite, write, execute, privilege == Privilege.User, false, true, linear, false, rights);
                 if (!guest.TranslateGpa(walk.Gpa, access, out NestedTranslation nested))
                 {
                     cpu.PendingMemoryExit = true;

@@ -130,8 +130,11 @@ public readonly record struct IoAccess(ushort Port, byte Size, bool In, bool Str
 /// <summary>A memory operand for exit instruction information: registers as in <see cref="Engine.Op"/>, effective offset already computed.</summary>
 public readonly record struct MemoryOperand(bool Memory, Seg Segment, byte Base, byte Index, byte Scale, byte AddressSize, long Displacement, ulong Offset, byte OperandSize);
 
-/// <summary>An access to be translated by EPT/NPT. Linear is the guest linear address when <see cref="LinearValid"/>.</summary>
-public readonly record struct NestedAccess(bool Read, bool Write, bool Execute, bool User, bool PageWalk, bool LinearValid, ulong Linear, bool WalkWritesAd);
+/// <summary>
+/// An access to be translated by EPT/NPT. Linear is the guest linear address when <see cref="LinearValid"/>; LinearRights what the guest's own paging says of it:
+/// bit 0 user-mode address, bit 1 writable, bit 2 execute-disable (user and writable without paging).
+/// </summary>
+public readonly record struct NestedAccess(bool Read, bool Write, bool Execute, bool User, bool PageWalk, bool LinearValid, ulong Linear, bool WalkWritesAd, byte LinearRights = 0);
 
 /// <summary>Host-physical address, rights and page size (bytes) of a nested translation; Dirty = further writes need no A/D update.</summary>
 public readonly record struct NestedTranslation(ulong Hpa, bool Write, bool Execute, bool Dirty, ulong PageSize, bool Read = true);

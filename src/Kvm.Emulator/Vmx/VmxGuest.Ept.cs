@@ -5,15 +5,17 @@ namespace Kvm.Emulator.Vmx;
 /// <summary>SDM vol 3C, "The Extended Page Table Mechanism": the walk, violations, misconfigurations, accessed and dirty flags, page-modification log.</summary>
 internal sealed unsafe partial class VmxGuest
 {
-    private const ulong EptRead = 1, EptWrite = 2, EptExecute = 4, EptRights = 7, EptPage = 1UL << 7, EptAccessed = 1UL << 8, EptDirty = 1UL << 9, EptSuppressVe = 1UL << 63;
+    private const ulong EptRead = 1, EptWrite = 2, EptExecute = 4, EptRights = 7, EptUserExecute = 1UL << 10, EptPage = 1UL << 7, EptAccessed = 1UL << 8, EptDirty = 1UL << 9, EptSuppressVe = 1UL << 63;
     private const ulong EptAddress = 0x000f_ffff_ffff_f000;
 
     /// <summary>Bits of the exit qualification of an EPT violation.</summary>
-    private const ulong ViolationRead = 1, ViolationWrite = 2, ViolationExecute = 4, ViolationLinearValid = 1 << 7, ViolationTranslation = 1 << 8, ViolationNmiUnblocking = 1 << 12;
+    private const ulong ViolationExecute = 4, ViolationUserExecutable = 1 << 6, ViolationLinearValid = 1 << 7, ViolationTranslation = 1 << 8, ViolationNmiUnblocking = 1 << 12;
 
     private enum PendingExit : byte { None, EptViolation, EptMisconfiguration, PmlFull, ApicAccess, ApicWrite, VirtualizationException }
 
-    private readonly bool executeOnlyEpt, largeEptPages, hugeEptPages;
+    private readonly bool executeOnlyEpt, largeEptPages, hugeEptPages, advancedEptInformation;
+    /// <summary>"Mode-based execute control for EPT": bit 10 of an entry is the right to execute from user-mode linear addresses.</summary>
+    private bool modeBasedExecute;
 
     private PendingExit pendingExit;
     private ulong pendingQualification, pendingGpa, pendingLinear;
@@ -23,7 +25,8 @@ internal sealed unsafe partial class VmxGuest
     {
         translation = default;
         ulong needed = Needed(access);
-        ulong rights = EptRights;
+        ulong present = modeBasedExecute ? EptRights | EptUserExecute : EptRights;
+        ulong rights = present;
         ulong table = eptRoot;
         if (gpa >> 48 != 0 && eptLevels == 4)
             return Violation(gpa, access, needed, 0, 0);
@@ -32,7 +35,7 @@ internal sealed unsafe partial class VmxGuest
             int shift = 3 + (9 * level);
             ulong* entry = Entry(table, (int)(gpa >> shift) & 0x1ff);
             ulong value = entry == null ? ulong.MaxValue : *entry;
-            if ((value & EptRights) == 0)
+            if ((value & present) == 0)
                 return Violation(gpa, access, needed, 0, value);
             bool leaf = level == 1 || (level <= 3 && (value & EptPage) != 0);
             if (IsMisconfigured(value, level, leaf))
@@ -51,7 +54,7 @@ internal sealed unsafe partial class VmxGuest
                 return false;
             ulong hpa = (value & EptAddress & ~offsetMask) | (gpa & offsetMask);
             bool dirty = !eptAccessedDirty || (value & EptDirty) != 0;
-            translation = new NestedTranslation(hpa, (rights & EptWrite) != 0, (rights & EptExecute) != 0, dirty, offsetMask + 1, (rights & EptRead) != 0);
+            translation = new NestedTranslation(hpa, (rights & EptWrite) != 0, (rights & (EptExecute | EptUserExecute)) != 0, dirty, offsetMask + 1, (rights & EptRead) != 0);
             return true;
         }
     }
@@ -59,7 +62,9 @@ internal sealed unsafe partial class VmxGuest
     /// <summary>Rights that the access needs. Guest page-table accesses count as writes when accessed and dirty flags for EPT are on.</summary>
     private ulong Needed(in NestedAccess access)
     {
-        ulong needed = (access.Read ? EptRead : 0) | (access.Write ? EptWrite : 0) | (access.Execute ? EptExecute : 0);
+        ulong needed = (access.Read ? EptRead : 0) | (access.Write ? EptWrite : 0);
+        if (access.Execute)
+            needed |= modeBasedExecute && (access.LinearRights & 1) != 0 ? EptUserExecute : EptExecute;
         if (access.PageWalk && (eptAccessedDirty || access.WalkWritesAd))
             needed |= EptRead | EptWrite;
         return needed;
@@ -75,8 +80,8 @@ internal sealed unsafe partial class VmxGuest
     /// <summary>"EPT Misconfigurations": write or write-execute without read, execute-only where not supported, reserved bits, reserved memory types.</summary>
     private bool IsMisconfigured(ulong entry, int level, bool leaf)
     {
-        ulong rights = entry & EptRights;
-        if ((rights & (EptRead | EptWrite)) == EptWrite || (rights == EptExecute && !executeOnlyEpt))
+        ulong executable = modeBasedExecute ? EptExecute | EptUserExecute : EptExecute;
+        if ((entry & (EptRead | EptWrite)) == EptWrite || ((entry & EptRead) == 0 && (entry & executable) != 0 && !executeOnlyEpt))
             return true;
         if ((entry & EptAddress) >> cpu.PhysicalAddressBits != 0)
             return true;
@@ -128,9 +133,15 @@ internal sealed unsafe partial class VmxGuest
     /// <summary>Records a violation. <paramref name="rights"/>: what all levels together permit, 0 when an entry is not present.</summary>
     private bool Violation(ulong gpa, in NestedAccess access, ulong needed, ulong rights, ulong entry)
     {
-        ulong qualification = needed | (rights & EptRights) << 3;
+        ulong qualification = (needed & EptRights) | (rights & EptRights) << 3;
+        if ((needed & EptUserExecute) != 0)
+            qualification |= ViolationExecute;
+        if (modeBasedExecute && (rights & EptUserExecute) != 0)
+            qualification |= ViolationUserExecutable;
         if (access.LinearValid)
             qualification |= ViolationLinearValid | (access.PageWalk ? 0 : ViolationTranslation);
+        if (advancedEptInformation && access.LinearValid && !access.PageWalk)
+            qualification |= (ulong)access.LinearRights << 9;
         if (NmiUnblocking())
             qualification |= ViolationNmiUnblocking;
         RecordMemoryExit(IsConvertible(entry) ? PendingExit.VirtualizationException : PendingExit.EptViolation, qualification, gpa, access);

@@ -32,6 +32,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         executeOnlyEpt = (unit.Capabilities.EptVpid & 1) != 0;
         hugeEptPages = (unit.Capabilities.EptVpid >> 17 & 1) != 0;
         largeEptPages = (unit.Capabilities.EptVpid >> 16 & 1) != 0;
+        advancedEptInformation = (unit.Capabilities.EptVpid >> 22 & 1) != 0;
         preemptionShift = unit.Capabilities.PreemptionTimerShift;
     }
 
@@ -86,6 +87,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         apicAccessPage = Has(SecondaryControls.VirtualizeApicAccesses) ? vmcs->ApicAccessAddr : ulong.MaxValue;
         eptEnabled = Has(SecondaryControls.EnableEpt);
         UseEptp(eptEnabled ? vmcs->EptPointer : 0);
+        modeBasedExecute = Has(SecondaryControls.ModeBasedExecuteEpt);
         tag = Has(SecondaryControls.EnableVpid) ? vmcs->VirtualProcessorId : (ushort)0;
     }
 

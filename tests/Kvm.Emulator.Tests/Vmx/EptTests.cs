@@ -115,6 +115,42 @@ public unsafe class EptTests
         m.Read(VmcsField.EXIT_QUALIFICATION).Should().Be(0x3 | 5 << 3 | 0x80);
     }
 
+    /// <summary>Advanced information (capability bit 22): user-mode address, writable, execute-disable as the guest's own tables say.</summary>
+    [Theory]
+    [InlineData(0x87UL, 0x600UL)]
+    [InlineData(0x83UL, 0x400UL)]
+    [InlineData(0x85UL, 0x200UL)]
+    public void Advanced_information_about_the_guest_translation(ulong directoryEntry, ulong information)
+    {
+        using VmxMachine m = Guest(ReadCode, c => c with { EptVpid = c.EptVpid | 1 << 22 });
+        ((ulong*)(m.Guest + VmxMachine.PageTables))[1024] = directoryEntry;
+        m.EptEntry(FarPage) = 0;
+        m.Launch().Should().Be(VmxExitReason.EPT_VIOLATION);
+        m.Read(VmcsField.EXIT_QUALIFICATION).Should().Be(0x181 | information);
+    }
+
+    [Theory]
+    [InlineData(0x87UL, 7UL, VmxExitReason.EPT_VIOLATION)]
+    [InlineData(0x87UL, 0x403UL, VmxExitReason.VMCALL)]
+    [InlineData(0x83UL, 7UL, VmxExitReason.VMCALL)]
+    [InlineData(0x83UL, 0x403UL, VmxExitReason.EPT_VIOLATION)]
+    public void Mode_based_execute_control_separates_user_and_supervisor_addresses(ulong directoryEntry, ulong rights, VmxExitReason reason)
+    {
+        using VmxMachine m = Guest(JumpCode, c => c with { ProcBased2 = c.ProcBased2 | (ulong)SecondaryControls.ModeBasedExecuteEpt << 32 });
+        m.Set(VmcsField.SECONDARY_VM_EXEC_CONTROL, (ulong)SecondaryControls.ModeBasedExecuteEpt);
+        ((ulong*)(m.Guest + VmxMachine.PageTables))[1024] = directoryEntry;
+        ulong* pdpt = (ulong*)(*(ulong*)m.EptRoot & ~0xfffUL);
+        *(ulong*)m.EptRoot |= 0x400;
+        *pdpt |= 0x400;
+        *(ulong*)(*pdpt & ~0xfffUL) |= 0x400;
+        for (int i = 0; i < 512; i++)
+            m.EptEntry(i) |= 0x400;
+        m.EptEntry(FarPage) = (m.EptEntry(FarPage) & ~0x407UL) | rights;
+        m.Launch().Should().Be(reason);
+        if (reason == VmxExitReason.EPT_VIOLATION)
+            m.Read(VmcsField.EXIT_QUALIFICATION).Should().Be(0x184 | (rights & 7) << 3 | (rights & 0x400) >> 4);
+    }
+
     // ---- misconfigurations ----
 
     [Theory]
