@@ -111,9 +111,17 @@ public partial class X86Vcpu
         or { ebx: 0x6f677948, edx: 0x6e65476e, ecx: 0x656e6975 };
 
     /// <summary>guest_cpuid_family, model and stepping: CPUID.1:EAX, or -1.</summary>
+    public int GuestCpuidModel => FindCpuidEntry(1, out kvm_cpuid_entry2 e) ? (int)ModelOf(e.eax) : -1;
+
     public int GuestCpuidFamily => FindCpuidEntry(1, out kvm_cpuid_entry2 e) ? (int)FamilyOf(e.eax) : -1;
 
     private static uint FamilyOf(uint eax) => ((eax >> 8) & 0xf) == 0xf ? 0xf + ((eax >> 20) & 0xff) : (eax >> 8) & 0xf;
+
+    private static uint ModelOf(uint eax)
+    {
+        uint model = (eax >> 4) & 0xf;
+        return FamilyOf(eax) >= 6 ? model | ((eax >> 12) & 0xf0) : model;
+    }
 
     public bool SupportsCpuidFault => (MsrPlatformInfo & MSR_PLATFORM_INFO_CPUID_FAULT) != 0;
 

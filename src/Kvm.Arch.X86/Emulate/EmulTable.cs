@@ -97,6 +97,7 @@ internal static class EmulTable
         Set(Implicit, Mnemonic.Les, Mnemonic.Lds, Mnemonic.Lss, Mnemonic.Lfs, Mnemonic.Lgs);
         Set(Implicit | Priv, Mnemonic.Hlt, Mnemonic.Clts, Mnemonic.Invd, Mnemonic.Wbinvd, Mnemonic.Wrmsr, Mnemonic.Rdmsr, Mnemonic.Xsetbv, Mnemonic.Invlpg,
             Mnemonic.Lgdt, Mnemonic.Lidt, Mnemonic.Lmsw, Mnemonic.Monitor, Mnemonic.Mwait);
+        Set(Implicit | Prot | Priv, Mnemonic.Vmrun, Mnemonic.Vmload, Mnemonic.Vmsave, Mnemonic.Stgi, Mnemonic.Clgi, Mnemonic.Skinit, Mnemonic.Invlpga);
         Set(Implicit | Priv | EmulateOnUd | Branch, Mnemonic.Sysexit);
         Set(Implicit | EmulateOnUd | Branch, Mnemonic.Syscall, Mnemonic.Sysenter);
         Set(Implicit | Priv | EmulateOnUd, Mnemonic.Vmcall);

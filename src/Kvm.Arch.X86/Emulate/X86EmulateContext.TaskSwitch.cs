@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Kvm.Abi;
+using static Kvm.Arch.X86.TaskSwitchReason;
 using static Kvm.Arch.X86.VcpuSreg;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.X86Const;
@@ -9,12 +10,6 @@ namespace Kvm.Arch.X86;
 /// <remarks>Hardware task switches, which virtualization hardware always leaves to the hypervisor.</remarks>
 public sealed unsafe partial class X86EmulateContext
 {
-    /// <summary>TASK_SWITCH_*: what caused the switch.</summary>
-    public const int TASK_SWITCH_CALL = 0;
-    public const int TASK_SWITCH_IRET = 1;
-    public const int TASK_SWITCH_JMP = 2;
-    public const int TASK_SWITCH_GATE = 3;
-
     private const ushort NoLink = 0xffff;
 
     [StructLayout(LayoutKind.Sequential, Pack = 1)]
@@ -35,7 +30,7 @@ public sealed unsafe partial class X86EmulateContext
     }
 
     /// <summary>emulator_task_switch: Continue (a fault was queued if there was one) or Unhandleable.</summary>
-    internal int TaskSwitch(ushort selector, int idtIndex, int reason, bool hasErrorCode, uint errorCode)
+    internal int TaskSwitch(ushort selector, int idtIndex, TaskSwitchReason reason, bool hasErrorCode, uint errorCode)
     {
         InvalidateRegisterCache();
         NextEip = Eip;
@@ -49,7 +44,7 @@ public sealed unsafe partial class X86EmulateContext
         return rc == Continue ? 0 : Unhandleable;
     }
 
-    private int DoTaskSwitch(ushort selector, int idtIndex, int reason, bool hasErrorCode, uint errorCode)
+    private int DoTaskSwitch(ushort selector, int idtIndex, TaskSwitchReason reason, bool hasErrorCode, uint errorCode)
     {
         ops.GetSegment(vcpu, out kvm_segment tr, VCPU_SREG_TR);
         int rc = ReadDescriptor(selector, out ulong next, out ulong _);

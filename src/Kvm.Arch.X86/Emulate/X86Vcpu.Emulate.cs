@@ -31,7 +31,7 @@ public unsafe partial class X86Vcpu
             ClearExceptionQueue();
             if (CheckCodeBreakpoint(emulType, out int result))
                 return result;
-            if (DecodeEmulatedInstruction(emulType, insn) != X86EmulateContext.EmulationOk)
+            if (!DecodeEmulatedInstruction(emulType, insn))
                 return DecodeFailed(cr2OrGpa, emulType);
         }
 
@@ -54,15 +54,18 @@ public unsafe partial class X86Vcpu
         return ExecuteDecoded(cr2OrGpa, emulType);
     }
 
-    /// <summary>x86_decode_emulated_instruction.</summary>
+    /// <summary>The bytes of the instruction that was decoded last.</summary>
+    public ReadOnlySpan<byte> EmulatedInstructionBytes => EmulateCtxt.FetchedBytes;
+
+    /// <summary>x86_decode_emulated_instruction: true when the instruction at RIP was fetched and is one that is emulated.</summary>
     [KernelFunction("x86_decode_emulated_instruction", File = "arch/x86/kvm/x86.c")]
-    public int DecodeEmulatedInstruction(EmulType emulType, ReadOnlySpan<byte> insn)
+    public bool DecodeEmulatedInstruction(EmulType emulType, ReadOnlySpan<byte> insn)
     {
         using var _ = FunctionTrace.Enter("x86_decode_emulated_instruction");
         EmulateCtxt.Init();
         int r = EmulateCtxt.Decode(insn, emulType);
         Stat.InsnEmulation++;
-        return r;
+        return r == X86EmulateContext.EmulationOk;
     }
 
     private int DecodeFailed(ulong cr2OrGpa, EmulType emulType)

@@ -129,7 +129,7 @@ public unsafe partial class X86Vcpu
     /// kvm_task_switch: 1, or 0 with KVM_EXIT_INTERNAL_ERROR. <paramref name="idtIndex"/> is -1 unless a software interrupt caused it.
     /// </summary>
     [KernelFunction("kvm_task_switch", File = "arch/x86/kvm/x86.c")]
-    public int TaskSwitch(ushort tssSelector, int idtIndex, int reason, bool hasErrorCode, uint errorCode)
+    public int TaskSwitch(ushort tssSelector, int idtIndex, TaskSwitchReason reason, bool hasErrorCode, uint errorCode)
     {
         using var _ = FunctionTrace.Enter("kvm_task_switch");
         EmulateCtxt.Init();

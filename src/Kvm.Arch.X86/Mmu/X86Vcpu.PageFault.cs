@@ -49,6 +49,17 @@ public unsafe partial class X86Vcpu
         return EmulateInstruction(gpa, emulType, insn);
     }
 
+    /// <summary>kvm_handle_page_fault: an intercepted #PF of the guest.</summary>
+    [KernelFunction("kvm_handle_page_fault", File = "arch/x86/kvm/mmu/mmu.c")]
+    public int HandlePageFault(ulong errorCode, ulong faultAddress, ReadOnlySpan<byte> insn)
+    {
+        using var _ = FunctionTrace.Enter("kvm_handle_page_fault");
+        L1tfFlushL1d = true;
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_page_fault", $"vcpu {VcpuId} rip 0x{Rip:x} address 0x{faultAddress:x16} error_code 0x{errorCode:x}");
+        return MmuPageFault(faultAddress, errorCode, insn);
+    }
+
     /// <summary>kvm_mmu_do_page_fault.</summary>
     private int DoPageFault(ulong gpa, uint errorCode)
     {
