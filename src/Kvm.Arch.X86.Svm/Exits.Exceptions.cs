@@ -69,7 +69,7 @@ public sealed unsafe partial class KvmAmd
     private int GpInterception(VcpuSvm svm)
     {
         uint errorCode = (uint)svm.Vmcb->Control.ExitInfo1;
-        if (errorCode == 0 && svm.DecodeEmulatedInstruction(EmulType.None, default))
+        if (errorCode == 0 && svm.DecodeEmulatedInstruction(EmulType.None, default) == 0)
         {
             byte modrm = SvmInstructionModrm(svm);
             if (modrm == 0)
@@ -95,7 +95,9 @@ public sealed unsafe partial class KvmAmd
     /// <summary>svm_instr_opcode: the ModRM byte of VMRUN (D8), VMLOAD (DA) or VMSAVE (DB); 0 for anything else.</summary>
     private static byte SvmInstructionModrm(VcpuSvm svm)
     {
-        ReadOnlySpan<byte> bytes = svm.EmulatedInstructionBytes;
+        Span<byte> bytes = stackalloc byte[MAX_INSN_SIZE];
+        if (svm.FetchGuestVirt(svm.GetLinearRip(), bytes, out X86Exception _) != 0)
+            return 0;
         int i = 0;
         while (i < bytes.Length && bytes[i] is 0x66 or 0x67 or 0xf2 or 0xf3 or 0x2e or 0x36 or 0x3e or 0x26 or 0x64 or 0x65 or (>= 0x40 and <= 0x4f))
             i++;

@@ -137,12 +137,21 @@ public sealed unsafe partial class KvmAmd
         return BootCpuHas(X86Feature.DECODEASSISTS) ? new ReadOnlySpan<byte>(control->InstructionBytes, Math.Min((int)control->InstructionLength, 15)) : default;
     }
 
+    /// <summary>
+    /// Only without nested paging. The tables that the VMCB's CR3 then points at map guest-physical memory, which is what a guest without paging needs.
+    /// </summary>
     [KernelFunction("pf_interception", File = "arch/x86/kvm/svm/svm.c")]
     private int PfInterception(VcpuSvm svm)
     {
         using var _ = FunctionTrace.Enter("pf_interception");
         VmcbControlArea* control = &svm.Vmcb->Control;
-        return svm.HandlePageFault(control->ExitInfo1, control->ExitInfo2, InstructionBytes(svm));
+        if (!svm.IsPaging)
+            return svm.MmuPageFault(control->ExitInfo2, control->ExitInfo1, InstructionBytes(svm));
+        // DIVERGES: D-SVM-2
+        svm.Run->exit_reason = (uint)KVM_EXIT_INTERNAL_ERROR;
+        svm.Run->@internal.suberror = (uint)KVM_INTERNAL_ERROR_EMULATION;
+        svm.Run->@internal.ndata = 0;
+        return 0;
     }
 
     [KernelFunction("npf_interception", File = "arch/x86/kvm/svm/svm.c")]
@@ -264,17 +273,17 @@ public sealed unsafe partial class KvmAmd
         ulong info2 = control->ExitInfo2;
         uint type = control->ExitIntInfo & SVM_EVTINJ_TYPE_MASK;
         int vector = (int)(control->ExitIntInfo & SVM_EVTINJ_VEC_MASK);
-        TaskSwitchReason reason;
+        int reason;
         if ((info2 >> SVM_EXITINFOSHIFT_TS_REASON_IRET & 1) != 0)
-            reason = TaskSwitchReason.TASK_SWITCH_IRET;
+            reason = X86EmulateContext.TASK_SWITCH_IRET;
         else if ((info2 >> SVM_EXITINFOSHIFT_TS_REASON_JMP & 1) != 0)
-            reason = TaskSwitchReason.TASK_SWITCH_JMP;
+            reason = X86EmulateContext.TASK_SWITCH_JMP;
         else
-            reason = (control->ExitIntInfo & SVM_EVTINJ_VALID) != 0 ? TaskSwitchReason.TASK_SWITCH_GATE : TaskSwitchReason.TASK_SWITCH_CALL;
+            reason = (control->ExitIntInfo & SVM_EVTINJ_VALID) != 0 ? X86EmulateContext.TASK_SWITCH_GATE : X86EmulateContext.TASK_SWITCH_CALL;
 
         bool hasErrorCode = false;
         uint errorCode = 0;
-        if (reason == TaskSwitchReason.TASK_SWITCH_GATE)
+        if (reason == X86EmulateContext.TASK_SWITCH_GATE)
         {
             if (type == SVM_EVTINJ_TYPE_NMI)
             {
@@ -293,7 +302,7 @@ public sealed unsafe partial class KvmAmd
         }
 
         // The switch was made by an instruction, which is over once the new task runs.
-        if ((reason != TaskSwitchReason.TASK_SWITCH_GATE || type == SVM_EVTINJ_TYPE_SOFT || (type == SVM_EVTINJ_TYPE_EXEPT && ExceptionIsSoft(vector)))
+        if ((reason != X86EmulateContext.TASK_SWITCH_GATE || type == SVM_EVTINJ_TYPE_SOFT || (type == SVM_EVTINJ_TYPE_EXEPT && ExceptionIsSoft(vector)))
             && SkipEmulatedInstruction(svm) == 0)
             return 0;
         return svm.TaskSwitch((ushort)control->ExitInfo1, type == SVM_EVTINJ_TYPE_SOFT ? vector : -1, reason, hasErrorCode, errorCode);

@@ -90,9 +90,10 @@ public sealed unsafe partial class KvmAmd
 
     private static int GetF15hIcCfg(X86Vcpu vcpu, ref MsrData msr)
     {
-        int family = vcpu.GuestCpuidFamily, model = vcpu.GuestCpuidModel;
-        if (family < 0 || model < 0)
+        int family = vcpu.GuestCpuidFamily;
+        if (!vcpu.FindCpuidEntry(1, out Abi.kvm_cpuid_entry2 entry))
             return vcpu.GetMsrCommon(ref msr);
+        uint model = (entry.eax >> 4 & 0xf) | (entry.eax >> 12 & 0xf0);
         msr.Data = family == 0x15 && model is >= 2 and < 0x20 ? 0x1eu : 0;
         return 0;
     }

@@ -52,7 +52,7 @@ public sealed unsafe partial class KvmAmd
             if (IsIntercept(svm, INTERCEPT_VINTR))
                 ClearVintr(svm);
             EnableGif(svm);
-            if (svm.SmiPending || svm.NmiPending != 0 || svm.CpuHasInjectableIntr())
+            if (svm.SmiPending || svm.NmiPending != 0 || svm.Interrupt.Injected)
                 svm.MakeRequest(X86Request.KVM_REQ_EVENT);
         }
         else
