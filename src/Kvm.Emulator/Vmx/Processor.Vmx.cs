@@ -27,6 +27,9 @@ public sealed unsafe partial class Processor
     /// <summary>VMXON was executed and VMXOFF was not.</summary>
     public bool InVmxOperation => vmx is { On: true };
 
+    /// <summary>The current-VMCS pointer; all ones when there is none.</summary>
+    public ulong CurrentVmcsPointer => vmx is null ? VmxUnit.NoVmcs : vmx.CurrentPointer;
+
     /// <summary>VMXON m64.</summary>
     public InstructionResult Vmxon(ulong physicalAddress) => Vmx.Vmxon(physicalAddress);
     /// <summary>VMXOFF.</summary>
