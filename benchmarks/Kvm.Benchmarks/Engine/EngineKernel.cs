@@ -16,7 +16,7 @@ internal sealed record EngineKernel(string Name, string What, Action<Assembler, 
         new("alu", "collatz steps and xorshift", Alu, 400_000),
         new("crc", "CRC-32 by table, with rotates", Crc, 4_000),
         new("mem", "copy by words, then strlen", Memory, 3_000),
-        new("fib", "recursive fibonacci", Fibonacci, 30),
+        new("fib", "recursive fibonacci", Fibonacci, 35),
         new("sieve", "sieve of Eratosthenes", Sieve, 12),
         new("ind", "indirect jumps through a table", Indirect, 8_000_000),
     ];

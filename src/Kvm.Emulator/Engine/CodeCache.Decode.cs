@@ -27,6 +27,16 @@ internal sealed unsafe partial class CodeCache
         return b;
     }
 
+    /// <summary>As <see cref="FindFast"/>, in 64-bit code.</summary>
+    internal Block* FindFast64(CpuState* s, ulong rip)
+    {
+        TlbEntry* entry = Operand.Entry(s, rip);
+        if (entry->ExecTag != (rip & Operand.PageMask))
+            return null;
+        Block* b = Lookup((byte*)(rip + entry->Addend), s->Mode);
+        return b == null || b->CrossesPage != 0 ? null : b;
+    }
+
     private static bool WithinLimit(CpuState* s, ulong rip, Block* b)
         => (s->Mode & (uint)CodeMode.SizeMask) == (uint)CodeMode.Code64 || rip + b->ByteLength - 1 <= s->Segs[(int)Seg.CS].Limit;
 

@@ -32,6 +32,70 @@ internal static unsafe partial class Interpreter
         {
             switch (op->Kind)
             {
+                case OpKind.AddRR8:
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    b = (ulong)*(sbyte*)(sb + op->RmSlot);
+                    r = (ulong)(sbyte)(a + b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Add;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AddRI8:
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(sbyte)(a + b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Add;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AddRM8:
+                    p = Operand.FastRead(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    b = (ulong)*(sbyte*)p;
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    r = (ulong)(sbyte)(a + b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Add;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AddMR8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    r = (ulong)(sbyte)(a + b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Add;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AddMI8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = op->Imm;
+                    r = (ulong)(sbyte)(a + b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Add;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
                 case OpKind.AddRR32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = (ulong)*(int*)(sb + op->RmSlot);
@@ -43,6 +107,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.AddRR32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = (ulong)*(int*)(sb + op->RmSlot);
+                    r = (ulong)(int)(a + b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    op++;
+                    continue;
                 case OpKind.AddRI32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -52,6 +123,13 @@ internal static unsafe partial class Interpreter
                     s->LazySrc1 = a;
                     s->LazySrc2 = b;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AddRI32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(int)(a + b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
                     op++;
                     continue;
                 case OpKind.AddRM32:
@@ -107,6 +185,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.AddRR64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = *(ulong*)(sb + op->RmSlot);
+                    r = a + b;
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    op++;
+                    continue;
                 case OpKind.AddRI64:
                     a = *(ulong*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -116,6 +201,13 @@ internal static unsafe partial class Interpreter
                     s->LazySrc1 = a;
                     s->LazySrc2 = b;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AddRI64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = a + b;
+                    *(ulong*)(sb + op->RegSlot) = r;
                     op++;
                     continue;
                 case OpKind.AddRM64:
@@ -160,6 +252,70 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.SubRR8:
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    b = (ulong)*(sbyte*)(sb + op->RmSlot);
+                    r = (ulong)(sbyte)(a - b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Sub;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SubRI8:
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(sbyte)(a - b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Sub;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SubRM8:
+                    p = Operand.FastRead(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    b = (ulong)*(sbyte*)p;
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    r = (ulong)(sbyte)(a - b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Sub;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SubMR8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    r = (ulong)(sbyte)(a - b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Sub;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SubMI8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = op->Imm;
+                    r = (ulong)(sbyte)(a - b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Sub;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
                 case OpKind.SubRR32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = (ulong)*(int*)(sb + op->RmSlot);
@@ -171,6 +327,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.SubRR32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = (ulong)*(int*)(sb + op->RmSlot);
+                    r = (ulong)(int)(a - b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    op++;
+                    continue;
                 case OpKind.SubRI32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -180,6 +343,13 @@ internal static unsafe partial class Interpreter
                     s->LazySrc1 = a;
                     s->LazySrc2 = b;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SubRI32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(int)(a - b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
                     op++;
                     continue;
                 case OpKind.SubRM32:
@@ -235,6 +405,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.SubRR64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = *(ulong*)(sb + op->RmSlot);
+                    r = a - b;
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    op++;
+                    continue;
                 case OpKind.SubRI64:
                     a = *(ulong*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -244,6 +421,13 @@ internal static unsafe partial class Interpreter
                     s->LazySrc1 = a;
                     s->LazySrc2 = b;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SubRI64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = a - b;
+                    *(ulong*)(sb + op->RegSlot) = r;
                     op++;
                     continue;
                 case OpKind.SubRM64:
@@ -495,6 +679,30 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.AndMR8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    r = (ulong)(sbyte)(a & b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AndMI8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = op->Imm;
+                    r = (ulong)(sbyte)(a & b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
                 case OpKind.AndRR32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = (ulong)*(int*)(sb + op->RmSlot);
@@ -504,6 +712,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.AndRR32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = (ulong)*(int*)(sb + op->RmSlot);
+                    r = (ulong)(int)(a & b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    op++;
+                    continue;
                 case OpKind.AndRI32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -511,6 +726,13 @@ internal static unsafe partial class Interpreter
                     *(ulong*)(sb + op->RegSlot) = (uint)r;
                     s->LazyOp = LazyOp.Logic;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AndRI32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(int)(a & b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
                     op++;
                     continue;
                 case OpKind.AndRM32:
@@ -558,6 +780,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.AndRR64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = *(ulong*)(sb + op->RmSlot);
+                    r = a & b;
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    op++;
+                    continue;
                 case OpKind.AndRI64:
                     a = *(ulong*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -565,6 +794,13 @@ internal static unsafe partial class Interpreter
                     *(ulong*)(sb + op->RegSlot) = r;
                     s->LazyOp = LazyOp.Logic;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AndRI64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = a & b;
+                    *(ulong*)(sb + op->RegSlot) = r;
                     op++;
                     continue;
                 case OpKind.AndRM64:
@@ -603,6 +839,60 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.OrRR8:
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    b = (ulong)*(sbyte*)(sb + op->RmSlot);
+                    r = (ulong)(sbyte)(a | b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.OrRI8:
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(sbyte)(a | b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.OrRM8:
+                    p = Operand.FastRead(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    b = (ulong)*(sbyte*)p;
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    r = (ulong)(sbyte)(a | b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.OrMR8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    r = (ulong)(sbyte)(a | b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.OrMI8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = op->Imm;
+                    r = (ulong)(sbyte)(a | b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
                 case OpKind.OrRR32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = (ulong)*(int*)(sb + op->RmSlot);
@@ -612,6 +902,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.OrRR32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = (ulong)*(int*)(sb + op->RmSlot);
+                    r = (ulong)(int)(a | b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    op++;
+                    continue;
                 case OpKind.OrRI32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -619,6 +916,13 @@ internal static unsafe partial class Interpreter
                     *(ulong*)(sb + op->RegSlot) = (uint)r;
                     s->LazyOp = LazyOp.Logic;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.OrRI32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(int)(a | b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
                     op++;
                     continue;
                 case OpKind.OrRM32:
@@ -666,6 +970,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.OrRR64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = *(ulong*)(sb + op->RmSlot);
+                    r = a | b;
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    op++;
+                    continue;
                 case OpKind.OrRI64:
                     a = *(ulong*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -673,6 +984,13 @@ internal static unsafe partial class Interpreter
                     *(ulong*)(sb + op->RegSlot) = r;
                     s->LazyOp = LazyOp.Logic;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.OrRI64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = a | b;
+                    *(ulong*)(sb + op->RegSlot) = r;
                     op++;
                     continue;
                 case OpKind.OrRM64:
@@ -711,6 +1029,60 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.XorRR8:
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    b = (ulong)*(sbyte*)(sb + op->RmSlot);
+                    r = (ulong)(sbyte)(a ^ b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.XorRI8:
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(sbyte)(a ^ b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.XorRM8:
+                    p = Operand.FastRead(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    b = (ulong)*(sbyte*)p;
+                    a = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    r = (ulong)(sbyte)(a ^ b);
+                    *(sb + op->RegSlot) = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.XorMR8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = (ulong)*(sbyte*)(sb + op->RegSlot);
+                    r = (ulong)(sbyte)(a ^ b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.XorMI8:
+                    p = Operand.FastWrite(s, op, 1);
+                    if (p == null)
+                        goto default;
+                    a = (ulong)*(sbyte*)p;
+                    b = op->Imm;
+                    r = (ulong)(sbyte)(a ^ b);
+                    *p = (byte)r;
+                    s->LazyOp = LazyOp.Logic;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
                 case OpKind.XorRR32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = (ulong)*(int*)(sb + op->RmSlot);
@@ -720,6 +1092,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.XorRR32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = (ulong)*(int*)(sb + op->RmSlot);
+                    r = (ulong)(int)(a ^ b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    op++;
+                    continue;
                 case OpKind.XorRI32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -727,6 +1106,13 @@ internal static unsafe partial class Interpreter
                     *(ulong*)(sb + op->RegSlot) = (uint)r;
                     s->LazyOp = LazyOp.Logic;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.XorRI32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(int)(a ^ b);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
                     op++;
                     continue;
                 case OpKind.XorRM32:
@@ -774,6 +1160,13 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.XorRR64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = *(ulong*)(sb + op->RmSlot);
+                    r = a ^ b;
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    op++;
+                    continue;
                 case OpKind.XorRI64:
                     a = *(ulong*)(sb + op->RegSlot);
                     b = op->Imm;
@@ -781,6 +1174,13 @@ internal static unsafe partial class Interpreter
                     *(ulong*)(sb + op->RegSlot) = r;
                     s->LazyOp = LazyOp.Logic;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.XorRI64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = a ^ b;
+                    *(ulong*)(sb + op->RegSlot) = r;
                     op++;
                     continue;
                 case OpKind.XorRM64:
@@ -933,6 +1333,94 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.AdcRR32:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = (ulong)*(int*)(sb + op->RmSlot);
+                    r = (ulong)(int)(a + b + LazyFlags.Carry(s));
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    s->LazyOp = LazyOp.Adc;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AdcRI32:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(int)(a + b + LazyFlags.Carry(s));
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    s->LazyOp = LazyOp.Adc;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AdcRR64:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = *(ulong*)(sb + op->RmSlot);
+                    r = a + b + LazyFlags.Carry(s);
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    s->LazyOp = LazyOp.Adc;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.AdcRI64:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = a + b + LazyFlags.Carry(s);
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    s->LazyOp = LazyOp.Adc;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SbbRR32:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = (ulong)*(int*)(sb + op->RmSlot);
+                    r = (ulong)(int)(a - b - LazyFlags.Carry(s));
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    s->LazyOp = LazyOp.Sbb;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SbbRI32:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = (ulong)(int)(a - b - LazyFlags.Carry(s));
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    s->LazyOp = LazyOp.Sbb;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SbbRR64:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = *(ulong*)(sb + op->RmSlot);
+                    r = a - b - LazyFlags.Carry(s);
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    s->LazyOp = LazyOp.Sbb;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.SbbRI64:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    b = op->Imm;
+                    r = a - b - LazyFlags.Carry(s);
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    s->LazyOp = LazyOp.Sbb;
+                    s->LazySrc1 = a;
+                    s->LazySrc2 = b;
+                    s->LazyResult = r;
+                    op++;
+                    continue;
                 case OpKind.IncR32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     r = (ulong)(int)(a + 1);
@@ -942,6 +1430,12 @@ internal static unsafe partial class Interpreter
                     s->LazySrc1 = b;
                     s->LazySrc2 = a;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.IncR32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    r = (ulong)(int)(a + 1);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
                     op++;
                     continue;
                 case OpKind.IncR64:
@@ -955,6 +1449,12 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.IncR64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    r = a + 1;
+                    *(ulong*)(sb + op->RegSlot) = r;
+                    op++;
+                    continue;
                 case OpKind.DecR32:
                     a = (ulong)*(int*)(sb + op->RegSlot);
                     r = (ulong)(int)(a - 1);
@@ -966,6 +1466,12 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.DecR32NoFlags:
+                    a = (ulong)*(int*)(sb + op->RegSlot);
+                    r = (ulong)(int)(a - 1);
+                    *(ulong*)(sb + op->RegSlot) = (uint)r;
+                    op++;
+                    continue;
                 case OpKind.DecR64:
                     a = *(ulong*)(sb + op->RegSlot);
                     r = a - 1;
@@ -975,6 +1481,12 @@ internal static unsafe partial class Interpreter
                     s->LazySrc1 = b;
                     s->LazySrc2 = a;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.DecR64NoFlags:
+                    a = *(ulong*)(sb + op->RegSlot);
+                    r = a - 1;
+                    *(ulong*)(sb + op->RegSlot) = r;
                     op++;
                     continue;
                 case OpKind.NegR32:
@@ -1033,6 +1545,14 @@ internal static unsafe partial class Interpreter
                     s->LazyResult = r;
                     op++;
                     continue;
+                case OpKind.ShlRI32NoFlags:
+                    *(ulong*)(sb + op->RegSlot) = *(uint*)(sb + op->RegSlot) << (int)op->Imm;
+                    op++;
+                    continue;
+                case OpKind.ShrRI32NoFlags:
+                    *(ulong*)(sb + op->RegSlot) = *(uint*)(sb + op->RegSlot) >> (int)op->Imm;
+                    op++;
+                    continue;
                 case OpKind.RolRI32:
                     r = BitOperations.RotateLeft(*(uint*)(sb + op->RegSlot), (int)op->Imm);
                     *(ulong*)(sb + op->RegSlot) = r;
@@ -1085,6 +1605,14 @@ internal static unsafe partial class Interpreter
                     s->LazyOp = LazyOp.Sar;
                     s->LazySrc1 = a;
                     s->LazyResult = r;
+                    op++;
+                    continue;
+                case OpKind.ShlRI64NoFlags:
+                    *(ulong*)(sb + op->RegSlot) = *(ulong*)(sb + op->RegSlot) << (int)op->Imm;
+                    op++;
+                    continue;
+                case OpKind.ShrRI64NoFlags:
+                    *(ulong*)(sb + op->RegSlot) = *(ulong*)(sb + op->RegSlot) >> (int)op->Imm;
                     op++;
                     continue;
                 case OpKind.RolRI64:
@@ -1500,14 +2028,14 @@ internal static unsafe partial class Interpreter
                     if (p == null)
                         goto default;
                     nextRip = *(ulong*)p;
-                    next = cache.FindFast(s, nextRip);
+                    next = cache.FindFast64(s, nextRip);
                     if (next == null)
                         goto default;
                     s->Gpr[4] = linear + 8 + op->Imm;
                     goto enter;
                 case OpKind.JmpR64:
                     nextRip = *(ulong*)(sb + op->RmSlot);
-                    next = cache.FindFast(s, nextRip);
+                    next = cache.FindFast64(s, nextRip);
                     if (next == null)
                         goto default;
                     goto enter;
@@ -1516,13 +2044,13 @@ internal static unsafe partial class Interpreter
                     if (p == null)
                         goto default;
                     nextRip = *(ulong*)p;
-                    next = cache.FindFast(s, nextRip);
+                    next = cache.FindFast64(s, nextRip);
                     if (next == null)
                         goto default;
                     goto enter;
                 case OpKind.CallR64:
                     nextRip = *(ulong*)(sb + op->RmSlot);
-                    next = cache.FindFast(s, nextRip);
+                    next = cache.FindFast64(s, nextRip);
                     linear = s->Gpr[4] - 8;
                     p = Operand.FastStackWrite(s, linear);
                     if (next == null || p == null)
@@ -1535,7 +2063,7 @@ internal static unsafe partial class Interpreter
                     if (p == null)
                         goto default;
                     nextRip = *(ulong*)p;
-                    next = cache.FindFast(s, nextRip);
+                    next = cache.FindFast64(s, nextRip);
                     linear = s->Gpr[4] - 8;
                     p = Operand.FastStackWrite(s, linear);
                     if (next == null || p == null)
@@ -2534,7 +3062,7 @@ internal static unsafe partial class Interpreter
                 long high = Math.BigMul((long)a, (long)b, out long low);
                 r = (ulong)low;
                 *(ulong*)(sb + op->RegSlot) = r;
-                LazyFlags.Set(s, LazyFlags.All, (high != low >> 63 ? LazyFlags.CF | LazyFlags.OF : 0) | LazyFlags.Parity(r) | ((r >> 63) << 7) | (r == 0 ? LazyFlags.ZF : 0));
+                LazyFlags.Record(s, LazyOp.Mul, high != low >> 63 ? 1UL : 0, 0, r);
                 op++;
                 continue;
             }

@@ -24,6 +24,8 @@ internal static class LazyOp
     internal const uint Shl = 8;
     internal const uint Shr = 9;
     internal const uint Sar = 10;
+    /// <summary>Src1 = CF and OF (0 or 1).</summary>
+    internal const uint Mul = 11;
 }
 
 /// <summary>
@@ -55,7 +57,7 @@ internal static unsafe class LazyFlags
             LazyOp.Sub => a < b ? 1UL : 0,
             LazyOp.Adc => ((a & b) | ((a | b) & ~r)) >> 63,
             LazyOp.Sbb => ((~a & b) | (~(a ^ b) & r)) >> 63,
-            LazyOp.Inc or LazyOp.Dec => a,
+            LazyOp.Inc or LazyOp.Dec or LazyOp.Mul => a,
             LazyOp.Shl => a >> 63,
             LazyOp.Shr or LazyOp.Sar => a & 1,
             LazyOp.None => s->Rflags & CF,
@@ -74,6 +76,7 @@ internal static unsafe class LazyFlags
             LazyOp.Inc => (r & ~b) >> 63,
             LazyOp.Dec => (~r & b) >> 63,
             LazyOp.Shl or LazyOp.Shr => (a ^ r) >> 63,
+            LazyOp.Mul => a,
             LazyOp.None => (s->Rflags >> 11) & 1,
             _ => 0,
         };

@@ -36,10 +36,10 @@ internal static unsafe partial class Lowering
         var rules = new Rule[(int)Enum.GetValues<Code>().Max() + 1];
         void Map(Code code, OpKind register, OpKind memory, Form form) => rules[(int)code] = new Rule { Register = register, Memory = memory, Form = form };
         // instruction, case with a register operand, case with a memory operand, form
-        Map(Code.Add_rm8_r8,                OpKind.Cold,            OpKind.Cold,            Form.RmReg);
-        Map(Code.Add_r8_rm8,                OpKind.Cold,            OpKind.Cold,            Form.RegRm);
-        Map(Code.Add_AL_imm8,               OpKind.Cold,            OpKind.Cold,            Form.RmImm);
-        Map(Code.Add_rm8_imm8,              OpKind.Cold,            OpKind.Cold,            Form.RmImm);
+        Map(Code.Add_rm8_r8,                OpKind.AddRR8,          OpKind.AddMR8,          Form.RmReg);
+        Map(Code.Add_r8_rm8,                OpKind.AddRR8,          OpKind.AddRM8,          Form.RegRm);
+        Map(Code.Add_AL_imm8,               OpKind.AddRI8,          OpKind.Cold,            Form.RmImm);
+        Map(Code.Add_rm8_imm8,              OpKind.AddRI8,          OpKind.AddMI8,          Form.RmImm);
         Map(Code.Add_rm32_r32,              OpKind.AddRR32,         OpKind.AddMR32,         Form.RmReg);
         Map(Code.Add_r32_rm32,              OpKind.AddRR32,         OpKind.AddRM32,         Form.RegRm);
         Map(Code.Add_EAX_imm32,             OpKind.AddRI32,         OpKind.Cold,            Form.RmImm);
@@ -50,10 +50,10 @@ internal static unsafe partial class Lowering
         Map(Code.Add_RAX_imm32,             OpKind.AddRI64,         OpKind.Cold,            Form.RmImm);
         Map(Code.Add_rm64_imm32,            OpKind.AddRI64,         OpKind.AddMI64,         Form.RmImm);
         Map(Code.Add_rm64_imm8,             OpKind.AddRI64,         OpKind.AddMI64,         Form.RmImm);
-        Map(Code.Sub_rm8_r8,                OpKind.Cold,            OpKind.Cold,            Form.RmReg);
-        Map(Code.Sub_r8_rm8,                OpKind.Cold,            OpKind.Cold,            Form.RegRm);
-        Map(Code.Sub_AL_imm8,               OpKind.Cold,            OpKind.Cold,            Form.RmImm);
-        Map(Code.Sub_rm8_imm8,              OpKind.Cold,            OpKind.Cold,            Form.RmImm);
+        Map(Code.Sub_rm8_r8,                OpKind.SubRR8,          OpKind.SubMR8,          Form.RmReg);
+        Map(Code.Sub_r8_rm8,                OpKind.SubRR8,          OpKind.SubRM8,          Form.RegRm);
+        Map(Code.Sub_AL_imm8,               OpKind.SubRI8,          OpKind.Cold,            Form.RmImm);
+        Map(Code.Sub_rm8_imm8,              OpKind.SubRI8,          OpKind.SubMI8,          Form.RmImm);
         Map(Code.Sub_rm32_r32,              OpKind.SubRR32,         OpKind.SubMR32,         Form.RmReg);
         Map(Code.Sub_r32_rm32,              OpKind.SubRR32,         OpKind.SubRM32,         Form.RegRm);
         Map(Code.Sub_EAX_imm32,             OpKind.SubRI32,         OpKind.Cold,            Form.RmImm);
@@ -78,10 +78,10 @@ internal static unsafe partial class Lowering
         Map(Code.Cmp_RAX_imm32,             OpKind.CmpRI64,         OpKind.Cold,            Form.RmImm);
         Map(Code.Cmp_rm64_imm32,            OpKind.CmpRI64,         OpKind.CmpMI64,         Form.RmImm);
         Map(Code.Cmp_rm64_imm8,             OpKind.CmpRI64,         OpKind.CmpMI64,         Form.RmImm);
-        Map(Code.And_rm8_r8,                OpKind.AndRR8,          OpKind.Cold,            Form.RmReg);
+        Map(Code.And_rm8_r8,                OpKind.AndRR8,          OpKind.AndMR8,          Form.RmReg);
         Map(Code.And_r8_rm8,                OpKind.AndRR8,          OpKind.AndRM8,          Form.RegRm);
         Map(Code.And_AL_imm8,               OpKind.AndRI8,          OpKind.Cold,            Form.RmImm);
-        Map(Code.And_rm8_imm8,              OpKind.AndRI8,          OpKind.Cold,            Form.RmImm);
+        Map(Code.And_rm8_imm8,              OpKind.AndRI8,          OpKind.AndMI8,          Form.RmImm);
         Map(Code.And_rm32_r32,              OpKind.AndRR32,         OpKind.AndMR32,         Form.RmReg);
         Map(Code.And_r32_rm32,              OpKind.AndRR32,         OpKind.AndRM32,         Form.RegRm);
         Map(Code.And_EAX_imm32,             OpKind.AndRI32,         OpKind.Cold,            Form.RmImm);
@@ -92,10 +92,10 @@ internal static unsafe partial class Lowering
         Map(Code.And_RAX_imm32,             OpKind.AndRI64,         OpKind.Cold,            Form.RmImm);
         Map(Code.And_rm64_imm32,            OpKind.AndRI64,         OpKind.AndMI64,         Form.RmImm);
         Map(Code.And_rm64_imm8,             OpKind.AndRI64,         OpKind.AndMI64,         Form.RmImm);
-        Map(Code.Or_rm8_r8,                 OpKind.Cold,            OpKind.Cold,            Form.RmReg);
-        Map(Code.Or_r8_rm8,                 OpKind.Cold,            OpKind.Cold,            Form.RegRm);
-        Map(Code.Or_AL_imm8,                OpKind.Cold,            OpKind.Cold,            Form.RmImm);
-        Map(Code.Or_rm8_imm8,               OpKind.Cold,            OpKind.Cold,            Form.RmImm);
+        Map(Code.Or_rm8_r8,                 OpKind.OrRR8,           OpKind.OrMR8,           Form.RmReg);
+        Map(Code.Or_r8_rm8,                 OpKind.OrRR8,           OpKind.OrRM8,           Form.RegRm);
+        Map(Code.Or_AL_imm8,                OpKind.OrRI8,           OpKind.Cold,            Form.RmImm);
+        Map(Code.Or_rm8_imm8,               OpKind.OrRI8,           OpKind.OrMI8,           Form.RmImm);
         Map(Code.Or_rm32_r32,               OpKind.OrRR32,          OpKind.OrMR32,          Form.RmReg);
         Map(Code.Or_r32_rm32,               OpKind.OrRR32,          OpKind.OrRM32,          Form.RegRm);
         Map(Code.Or_EAX_imm32,              OpKind.OrRI32,          OpKind.Cold,            Form.RmImm);
@@ -106,10 +106,10 @@ internal static unsafe partial class Lowering
         Map(Code.Or_RAX_imm32,              OpKind.OrRI64,          OpKind.Cold,            Form.RmImm);
         Map(Code.Or_rm64_imm32,             OpKind.OrRI64,          OpKind.OrMI64,          Form.RmImm);
         Map(Code.Or_rm64_imm8,              OpKind.OrRI64,          OpKind.OrMI64,          Form.RmImm);
-        Map(Code.Xor_rm8_r8,                OpKind.Cold,            OpKind.Cold,            Form.RmReg);
-        Map(Code.Xor_r8_rm8,                OpKind.Cold,            OpKind.Cold,            Form.RegRm);
-        Map(Code.Xor_AL_imm8,               OpKind.Cold,            OpKind.Cold,            Form.RmImm);
-        Map(Code.Xor_rm8_imm8,              OpKind.Cold,            OpKind.Cold,            Form.RmImm);
+        Map(Code.Xor_rm8_r8,                OpKind.XorRR8,          OpKind.XorMR8,          Form.RmReg);
+        Map(Code.Xor_r8_rm8,                OpKind.XorRR8,          OpKind.XorRM8,          Form.RegRm);
+        Map(Code.Xor_AL_imm8,               OpKind.XorRI8,          OpKind.Cold,            Form.RmImm);
+        Map(Code.Xor_rm8_imm8,              OpKind.XorRI8,          OpKind.XorMI8,          Form.RmImm);
         Map(Code.Xor_rm32_r32,              OpKind.XorRR32,         OpKind.XorMR32,         Form.RmReg);
         Map(Code.Xor_r32_rm32,              OpKind.XorRR32,         OpKind.XorRM32,         Form.RegRm);
         Map(Code.Xor_EAX_imm32,             OpKind.XorRI32,         OpKind.Cold,            Form.RmImm);
@@ -129,6 +129,34 @@ internal static unsafe partial class Lowering
         Map(Code.Test_rm64_r64,             OpKind.TestRR64,        OpKind.TestMR64,        Form.RmReg);
         Map(Code.Test_RAX_imm32,            OpKind.TestRI64,        OpKind.Cold,            Form.RmImm);
         Map(Code.Test_rm64_imm32,           OpKind.TestRI64,        OpKind.TestMI64,        Form.RmImm);
+        Map(Code.Adc_rm8_r8,                OpKind.Cold,            OpKind.Cold,            Form.RmReg);
+        Map(Code.Adc_r8_rm8,                OpKind.Cold,            OpKind.Cold,            Form.RegRm);
+        Map(Code.Adc_AL_imm8,               OpKind.Cold,            OpKind.Cold,            Form.RmImm);
+        Map(Code.Adc_rm8_imm8,              OpKind.Cold,            OpKind.Cold,            Form.RmImm);
+        Map(Code.Adc_rm32_r32,              OpKind.AdcRR32,         OpKind.Cold,            Form.RmReg);
+        Map(Code.Adc_r32_rm32,              OpKind.AdcRR32,         OpKind.Cold,            Form.RegRm);
+        Map(Code.Adc_EAX_imm32,             OpKind.AdcRI32,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Adc_rm32_imm32,            OpKind.AdcRI32,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Adc_rm32_imm8,             OpKind.AdcRI32,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Adc_rm64_r64,              OpKind.AdcRR64,         OpKind.Cold,            Form.RmReg);
+        Map(Code.Adc_r64_rm64,              OpKind.AdcRR64,         OpKind.Cold,            Form.RegRm);
+        Map(Code.Adc_RAX_imm32,             OpKind.AdcRI64,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Adc_rm64_imm32,            OpKind.AdcRI64,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Adc_rm64_imm8,             OpKind.AdcRI64,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Sbb_rm8_r8,                OpKind.Cold,            OpKind.Cold,            Form.RmReg);
+        Map(Code.Sbb_r8_rm8,                OpKind.Cold,            OpKind.Cold,            Form.RegRm);
+        Map(Code.Sbb_AL_imm8,               OpKind.Cold,            OpKind.Cold,            Form.RmImm);
+        Map(Code.Sbb_rm8_imm8,              OpKind.Cold,            OpKind.Cold,            Form.RmImm);
+        Map(Code.Sbb_rm32_r32,              OpKind.SbbRR32,         OpKind.Cold,            Form.RmReg);
+        Map(Code.Sbb_r32_rm32,              OpKind.SbbRR32,         OpKind.Cold,            Form.RegRm);
+        Map(Code.Sbb_EAX_imm32,             OpKind.SbbRI32,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Sbb_rm32_imm32,            OpKind.SbbRI32,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Sbb_rm32_imm8,             OpKind.SbbRI32,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Sbb_rm64_r64,              OpKind.SbbRR64,         OpKind.Cold,            Form.RmReg);
+        Map(Code.Sbb_r64_rm64,              OpKind.SbbRR64,         OpKind.Cold,            Form.RegRm);
+        Map(Code.Sbb_RAX_imm32,             OpKind.SbbRI64,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Sbb_rm64_imm32,            OpKind.SbbRI64,         OpKind.Cold,            Form.RmImm);
+        Map(Code.Sbb_rm64_imm8,             OpKind.SbbRI64,         OpKind.Cold,            Form.RmImm);
         Map(Code.Inc_rm32,                  OpKind.IncR32,          OpKind.Cold,            Form.RmImm);
         Map(Code.Inc_rm64,                  OpKind.IncR64,          OpKind.Cold,            Form.RmImm);
         Map(Code.Dec_rm32,                  OpKind.DecR32,          OpKind.Cold,            Form.RmImm);
@@ -448,4 +476,84 @@ internal static unsafe partial class Lowering
         [(OpKind.AndRI64, OpKind.JE)] = OpKind.AndRI64JE,
         [(OpKind.AndRI64, OpKind.JNE)] = OpKind.AndRI64JNE,
     };
+
+    /// <summary>Cases that do the same without flags.</summary>
+    private static readonly Dictionary<OpKind, OpKind> Flagless = new()
+    {
+        [OpKind.AddRR32] = OpKind.AddRR32NoFlags,
+        [OpKind.AddRI32] = OpKind.AddRI32NoFlags,
+        [OpKind.AddRR64] = OpKind.AddRR64NoFlags,
+        [OpKind.AddRI64] = OpKind.AddRI64NoFlags,
+        [OpKind.SubRR32] = OpKind.SubRR32NoFlags,
+        [OpKind.SubRI32] = OpKind.SubRI32NoFlags,
+        [OpKind.SubRR64] = OpKind.SubRR64NoFlags,
+        [OpKind.SubRI64] = OpKind.SubRI64NoFlags,
+        [OpKind.AndRR32] = OpKind.AndRR32NoFlags,
+        [OpKind.AndRI32] = OpKind.AndRI32NoFlags,
+        [OpKind.AndRR64] = OpKind.AndRR64NoFlags,
+        [OpKind.AndRI64] = OpKind.AndRI64NoFlags,
+        [OpKind.OrRR32] = OpKind.OrRR32NoFlags,
+        [OpKind.OrRI32] = OpKind.OrRI32NoFlags,
+        [OpKind.OrRR64] = OpKind.OrRR64NoFlags,
+        [OpKind.OrRI64] = OpKind.OrRI64NoFlags,
+        [OpKind.XorRR32] = OpKind.XorRR32NoFlags,
+        [OpKind.XorRI32] = OpKind.XorRI32NoFlags,
+        [OpKind.XorRR64] = OpKind.XorRR64NoFlags,
+        [OpKind.XorRI64] = OpKind.XorRI64NoFlags,
+        [OpKind.IncR32] = OpKind.IncR32NoFlags,
+        [OpKind.IncR64] = OpKind.IncR64NoFlags,
+        [OpKind.DecR32] = OpKind.DecR32NoFlags,
+        [OpKind.DecR64] = OpKind.DecR64NoFlags,
+        [OpKind.ShlRI32] = OpKind.ShlRI32NoFlags,
+        [OpKind.ShrRI32] = OpKind.ShrRI32NoFlags,
+        [OpKind.RolRI32] = OpKind.RolRI32NoFlags,
+        [OpKind.RorRI32] = OpKind.RorRI32NoFlags,
+        [OpKind.ShlRI64] = OpKind.ShlRI64NoFlags,
+        [OpKind.ShrRI64] = OpKind.ShrRI64NoFlags,
+        [OpKind.RolRI64] = OpKind.RolRI64NoFlags,
+        [OpKind.RorRI64] = OpKind.RorRI64NoFlags,
+    };
+
+    /// <summary>What a case does with the arithmetic flags.</summary>
+    private static readonly FlagEffect[] Effects = BuildEffects();
+
+    private static FlagEffect[] BuildEffects()
+    {
+        // Whatever can fault or leave the block needs them exact.
+        var effects = new FlagEffect[Enum.GetValues<OpKind>().Length];
+        foreach (OpKind kind in (ReadOnlySpan<OpKind>)
+        [
+            OpKind.AddRR8, OpKind.AddRR32, OpKind.AddRR64, OpKind.AddRI8, OpKind.AddRI32, OpKind.AddRI64, OpKind.SubRR8, OpKind.SubRR32,
+            OpKind.SubRR64, OpKind.SubRI8, OpKind.SubRI32, OpKind.SubRI64, OpKind.CmpRR8, OpKind.CmpRR32, OpKind.CmpRR64, OpKind.CmpRI8,
+            OpKind.CmpRI32, OpKind.CmpRI64, OpKind.AndRR8, OpKind.AndRR32, OpKind.AndRR64, OpKind.AndRI8, OpKind.AndRI32, OpKind.AndRI64,
+            OpKind.OrRR8, OpKind.OrRR32, OpKind.OrRR64, OpKind.OrRI8, OpKind.OrRI32, OpKind.OrRI64, OpKind.XorRR8, OpKind.XorRR32, OpKind.XorRR64,
+            OpKind.XorRI8, OpKind.XorRI32, OpKind.XorRI64, OpKind.TestRR8, OpKind.TestRR32, OpKind.TestRR64, OpKind.TestRI8, OpKind.TestRI32,
+            OpKind.TestRI64, OpKind.ShlRI32, OpKind.ShlRI64, OpKind.ShrRI32, OpKind.ShrRI64, OpKind.SarRI32, OpKind.SarRI64, OpKind.NegR32,
+            OpKind.NegR64, OpKind.ImulRR64, OpKind.ImulRRI64, OpKind.CmpRR8JE, OpKind.CmpRR8JNE, OpKind.CmpRI8JE, OpKind.CmpRI8JNE, OpKind.TestRR8JE,
+            OpKind.TestRR8JNE, OpKind.TestRI8JE, OpKind.TestRI8JNE, OpKind.CmpRR32JB, OpKind.CmpRR32JAE, OpKind.CmpRR32JE, OpKind.CmpRR32JNE,
+            OpKind.CmpRR32JBE, OpKind.CmpRR32JA, OpKind.CmpRR32JL, OpKind.CmpRR32JGE, OpKind.CmpRR32JLE, OpKind.CmpRR32JG, OpKind.CmpRI32JB,
+            OpKind.CmpRI32JAE, OpKind.CmpRI32JE, OpKind.CmpRI32JNE, OpKind.CmpRI32JBE, OpKind.CmpRI32JA, OpKind.CmpRI32JL, OpKind.CmpRI32JGE,
+            OpKind.CmpRI32JLE, OpKind.CmpRI32JG, OpKind.TestRR32JE, OpKind.TestRR32JNE, OpKind.TestRR32JS, OpKind.TestRR32JNS, OpKind.TestRI32JE,
+            OpKind.TestRI32JNE, OpKind.CmpRR64JB, OpKind.CmpRR64JAE, OpKind.CmpRR64JE, OpKind.CmpRR64JNE, OpKind.CmpRR64JBE, OpKind.CmpRR64JA,
+            OpKind.CmpRR64JL, OpKind.CmpRR64JGE, OpKind.CmpRR64JLE, OpKind.CmpRR64JG, OpKind.CmpRI64JB, OpKind.CmpRI64JAE, OpKind.CmpRI64JE,
+            OpKind.CmpRI64JNE, OpKind.CmpRI64JBE, OpKind.CmpRI64JA, OpKind.CmpRI64JL, OpKind.CmpRI64JGE, OpKind.CmpRI64JLE, OpKind.CmpRI64JG,
+            OpKind.TestRR64JE, OpKind.TestRR64JNE, OpKind.TestRR64JS, OpKind.TestRR64JNS, OpKind.TestRI64JE, OpKind.TestRI64JNE, OpKind.SubRI32JE,
+            OpKind.SubRI32JNE, OpKind.SubRI64JE, OpKind.SubRI64JNE, OpKind.AddRI32JE, OpKind.AddRI32JNE, OpKind.AddRI64JE, OpKind.AddRI64JNE,
+            OpKind.AndRI32JE, OpKind.AndRI32JNE, OpKind.AndRI64JE, OpKind.AndRI64JNE,
+        ])
+            effects[(int)kind] = FlagEffect.Overwrites;
+        foreach (OpKind kind in (ReadOnlySpan<OpKind>)
+        [
+            OpKind.MovRR8, OpKind.MovRR32, OpKind.MovRR64, OpKind.MovRI, OpKind.Movzx8RR, OpKind.Movzx16RR, OpKind.Movsx8To32RR, OpKind.Movsx16To32RR,
+            OpKind.Movsx8To64RR, OpKind.Movsx16To64RR, OpKind.Movsx32To64RR, OpKind.Lea32, OpKind.Lea64, OpKind.NotR32, OpKind.NotR64, OpKind.Nop,
+            OpKind.AddRR32NoFlags, OpKind.AddRI32NoFlags, OpKind.AddRR64NoFlags, OpKind.AddRI64NoFlags, OpKind.SubRR32NoFlags, OpKind.SubRI32NoFlags,
+            OpKind.SubRR64NoFlags, OpKind.SubRI64NoFlags, OpKind.AndRR32NoFlags, OpKind.AndRI32NoFlags, OpKind.AndRR64NoFlags, OpKind.AndRI64NoFlags,
+            OpKind.OrRR32NoFlags, OpKind.OrRI32NoFlags, OpKind.OrRR64NoFlags, OpKind.OrRI64NoFlags, OpKind.XorRR32NoFlags, OpKind.XorRI32NoFlags,
+            OpKind.XorRR64NoFlags, OpKind.XorRI64NoFlags, OpKind.IncR32NoFlags, OpKind.IncR64NoFlags, OpKind.DecR32NoFlags, OpKind.DecR64NoFlags,
+            OpKind.ShlRI32NoFlags, OpKind.ShrRI32NoFlags, OpKind.RolRI32NoFlags, OpKind.RorRI32NoFlags, OpKind.ShlRI64NoFlags, OpKind.ShrRI64NoFlags,
+            OpKind.RolRI64NoFlags, OpKind.RorRI64NoFlags,
+        ])
+            effects[(int)kind] = FlagEffect.Ignores;
+        return effects;
+    }
 }

@@ -81,9 +81,9 @@ internal static unsafe partial class Lowering
             Op* op = &ops[i];
             if (i + 1 < count && Fusions.TryGetValue((op->Kind, ops[i + 1].Kind), out OpKind fused))
                 op->Kind = fused;
-            if (flagsDead)
-                op->Kind = WithoutFlags(op->Kind);
-            flagsDead = Effect(op->Kind) switch
+            if (flagsDead && Flagless.TryGetValue(op->Kind, out OpKind flagless))
+                op->Kind = flagless;
+            flagsDead = Effects[(int)op->Kind] switch
             {
                 FlagEffect.Overwrites => true,
                 FlagEffect.Ignores => flagsDead,
@@ -92,30 +92,8 @@ internal static unsafe partial class Lowering
         }
     }
 
-    private enum FlagEffect { Needs, Ignores, Overwrites }
-
-    /// <summary>What a case that can neither fault nor leave the block does with the arithmetic flags; every other case needs them exact.</summary>
-    private static FlagEffect Effect(OpKind kind) => kind switch
-    {
-        OpKind.AddRR32 or OpKind.AddRR64 or OpKind.AddRI32 or OpKind.AddRI64 or OpKind.SubRR32 or OpKind.SubRR64 or OpKind.SubRI32 or OpKind.SubRI64
-            or OpKind.AndRR32 or OpKind.AndRR64 or OpKind.AndRI32 or OpKind.AndRI64 or OpKind.OrRR32 or OpKind.OrRR64 or OpKind.OrRI32 or OpKind.OrRI64
-            or OpKind.XorRR32 or OpKind.XorRR64 or OpKind.XorRI32 or OpKind.XorRI64 or OpKind.CmpRR32 or OpKind.CmpRR64 or OpKind.CmpRI32 or OpKind.CmpRI64
-            or OpKind.TestRR32 or OpKind.TestRR64 or OpKind.TestRI32 or OpKind.TestRI64 or OpKind.ShlRI32 or OpKind.ShlRI64 or OpKind.ShrRI32 or OpKind.ShrRI64
-            or OpKind.SarRI32 or OpKind.SarRI64 or OpKind.NegR32 or OpKind.NegR64 or OpKind.ImulRR64 or OpKind.ImulRRI64 => FlagEffect.Overwrites,
-        OpKind.MovRR8 or OpKind.MovRR32 or OpKind.MovRR64 or OpKind.MovRI or OpKind.Movzx8RR or OpKind.Movzx16RR or OpKind.Movsx32To64RR or OpKind.Lea32 or OpKind.Lea64
-            or OpKind.NotR32 or OpKind.NotR64 or OpKind.Nop or OpKind.RolRI32 or OpKind.RolRI64 or OpKind.RorRI32 or OpKind.RorRI64
-            or OpKind.RolRI32NoFlags or OpKind.RolRI64NoFlags or OpKind.RorRI32NoFlags or OpKind.RorRI64NoFlags => FlagEffect.Ignores,
-        _ => FlagEffect.Needs,
-    };
-
-    private static OpKind WithoutFlags(OpKind kind) => kind switch
-    {
-        OpKind.RolRI32 => OpKind.RolRI32NoFlags,
-        OpKind.RolRI64 => OpKind.RolRI64NoFlags,
-        OpKind.RorRI32 => OpKind.RorRI32NoFlags,
-        OpKind.RorRI64 => OpKind.RorRI64NoFlags,
-        _ => kind,
-    };
+    /// <summary>What a case does with the arithmetic flags.</summary>
+    private enum FlagEffect : byte { Needs, Ignores, Overwrites }
 
     private static void Slots(Op* op, uint mode)
     {

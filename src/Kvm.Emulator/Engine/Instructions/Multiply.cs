@@ -5,7 +5,7 @@ internal static unsafe class Multiply
 {
     // MUL and IMUL leave SF ZF PF AF undefined; they are set from the low half here.
     private static void MultiplyFlags(CpuState* s, bool overflow, ulong lowSigned)
-        => LazyFlags.Set(s, LazyFlags.All, (overflow ? LazyFlags.CF | LazyFlags.OF : 0) | LazyFlags.Parity(lowSigned) | ((lowSigned >> 63) << 7) | (lowSigned == 0 ? LazyFlags.ZF : 0));
+        => LazyFlags.Record(s, LazyOp.Mul, overflow ? 1UL : 0, 0, lowSigned);
 
     /// <summary>MUL r/m: the accumulator's double = accumulator × operand.</summary>
     internal static ExecStatus Mul<TW>(Processor cpu, Op* op) where TW : struct, IWidth
