@@ -203,6 +203,19 @@ public partial class X86Vcpu
         InjectPageFault(fault);
     }
 
+    /// <summary>
+    /// kvm_fixup_and_inject_pf_error: an intercepted #PF of a guest whose MAXPHYADDR is smaller than the processor's: the error code is looked up anew.
+    /// </summary>
+    [KernelFunction("kvm_fixup_and_inject_pf_error", File = "arch/x86/kvm/x86.c")]
+    public void FixupAndInjectPfError(ulong gva, ushort errorCode)
+    {
+        ulong access = errorCode & (ulong)(PFERR_WRITE_MASK | PFERR_FETCH_MASK | PFERR_USER_MASK);
+        X86Exception fault = default;
+        if ((errorCode & PFERR_PRESENT_MASK) == 0 || GvaToGpa(gva, access, out fault) != INVALID_GPA)
+            fault = new X86Exception { Vector = PF_VECTOR, ErrorCodeValid = true, ErrorCode = errorCode, Address = gva };
+        InjectPageFault(fault);
+    }
+
     /// <summary>inject_emulated_exception: queues what the emulator raised.</summary>
     public void InjectException(in X86Exception fault)
     {
