@@ -107,7 +107,7 @@ public sealed unsafe partial class KvmIntel
                 vmx.FixupAndInjectPfError(cr2, (ushort)errorCode);
                 return 1;
             }
-            return vmx.HandlePageFault(errorCode, cr2, null, 0);
+            return vmx.HandlePageFault(errorCode, cr2, default);
         }
         int exNo = (byte)intrInfo;
         if (vmx.Rmode.Vm86Active && RmodeException(vmx, exNo))
@@ -243,6 +243,6 @@ public sealed unsafe partial class KvmIntel
         }
         if (!vectoring || (type != INTR_TYPE_HARD_EXCEPTION && type != INTR_TYPE_EXT_INTR && type != INTR_TYPE_NMI_INTR))
             kvmIntel.SkipEmulatedInstructionInner(vmx);
-        return vmx.TaskSwitch((ushort)qualification, type == INTR_TYPE_SOFT_INTR ? (byte)info : -1, reason, hasErrorCode, errorCode);
+        return vmx.TaskSwitch((ushort)qualification, type == INTR_TYPE_SOFT_INTR ? (byte)info : -1, (TaskSwitchReason)reason, hasErrorCode, errorCode);
     }
 }
