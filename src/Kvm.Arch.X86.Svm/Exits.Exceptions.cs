@@ -69,7 +69,7 @@ public sealed unsafe partial class KvmAmd
     private int GpInterception(VcpuSvm svm)
     {
         uint errorCode = (uint)svm.Vmcb->Control.ExitInfo1;
-        if (errorCode == 0 && svm.DecodeEmulatedInstruction(EmulType.None, default) == 0)
+        if (errorCode == 0 && svm.DecodeEmulatedInstruction(EmulType.None, default))
         {
             byte modrm = SvmInstructionModrm(svm);
             if (modrm == 0)

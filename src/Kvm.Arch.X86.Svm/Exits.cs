@@ -273,17 +273,17 @@ public sealed unsafe partial class KvmAmd
         ulong info2 = control->ExitInfo2;
         uint type = control->ExitIntInfo & SVM_EVTINJ_TYPE_MASK;
         int vector = (int)(control->ExitIntInfo & SVM_EVTINJ_VEC_MASK);
-        int reason;
+        TaskSwitchReason reason;
         if ((info2 >> SVM_EXITINFOSHIFT_TS_REASON_IRET & 1) != 0)
-            reason = X86EmulateContext.TASK_SWITCH_IRET;
+            reason = TaskSwitchReason.TASK_SWITCH_IRET;
         else if ((info2 >> SVM_EXITINFOSHIFT_TS_REASON_JMP & 1) != 0)
-            reason = X86EmulateContext.TASK_SWITCH_JMP;
+            reason = TaskSwitchReason.TASK_SWITCH_JMP;
         else
-            reason = (control->ExitIntInfo & SVM_EVTINJ_VALID) != 0 ? X86EmulateContext.TASK_SWITCH_GATE : X86EmulateContext.TASK_SWITCH_CALL;
+            reason = (control->ExitIntInfo & SVM_EVTINJ_VALID) != 0 ? TaskSwitchReason.TASK_SWITCH_GATE : TaskSwitchReason.TASK_SWITCH_CALL;
 
         bool hasErrorCode = false;
         uint errorCode = 0;
-        if (reason == X86EmulateContext.TASK_SWITCH_GATE)
+        if (reason == TaskSwitchReason.TASK_SWITCH_GATE)
         {
             if (type == SVM_EVTINJ_TYPE_NMI)
             {
@@ -302,7 +302,7 @@ public sealed unsafe partial class KvmAmd
         }
 
         // The switch was made by an instruction, which is over once the new task runs.
-        if ((reason != X86EmulateContext.TASK_SWITCH_GATE || type == SVM_EVTINJ_TYPE_SOFT || (type == SVM_EVTINJ_TYPE_EXEPT && ExceptionIsSoft(vector)))
+        if ((reason != TaskSwitchReason.TASK_SWITCH_GATE || type == SVM_EVTINJ_TYPE_SOFT || (type == SVM_EVTINJ_TYPE_EXEPT && ExceptionIsSoft(vector)))
             && SkipEmulatedInstruction(svm) == 0)
             return 0;
         return svm.TaskSwitch((ushort)control->ExitInfo1, type == SVM_EVTINJ_TYPE_SOFT ? vector : -1, reason, hasErrorCode, errorCode);
