@@ -69,6 +69,9 @@ public unsafe struct CpuState
     /// <summary>Added to the machine's time to give this processor's IA32_TIME_STAMP_COUNTER.</summary>
     public ulong TscAdjust;
 
+    /// <summary>x87, MMX and SSE state in the 64-bit FXSAVE format.</summary>
+    public fixed byte Fx[512];
+
     [InlineArray(8)]
     public struct SegmentArray
     {

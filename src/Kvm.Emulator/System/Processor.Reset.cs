@@ -57,6 +57,7 @@ public sealed unsafe partial class Processor
         s->TscAux = 0;
         s->TscAdjust = 0;
         s->Xcr0 = 1;
+        ResetFpu();
         nmiPending = initPending = false;
         sipiPending = -1;
         for (int i = 0; i < interrupts.Length; i++)
