@@ -131,6 +131,8 @@ public sealed unsafe partial class KvmIntel
             FlexpriorityEnabled = false;
         if (!CpuHasVirtualNmis)
             EnableVnmi = false;
+        if (!CpuHasVmxEnclsVmexit)
+            enableSgx = false;
         if (!CpuHasVmxPle)
             PleGap = PleWindow = PleWindowGrow = PleWindowMax = PleWindowShrink = 0;
         if (!CpuHasVmxApicv)

@@ -33,6 +33,13 @@ public sealed unsafe partial class KvmIntel : HostModule, IKvmX86Ops, IKvmX86Ini
     public uint PleWindowShrink { get; private set; }
     public uint PleWindowMax { get; private set; } = uint.MaxValue;
 
+    /// <summary>Checks of nested entries before the hardware's; nested guests do not run, so that nothing asks.</summary>
+    private bool nestedEarlyCheck;
+    /// <summary>Stays on only where ENCLS can be intercepted.</summary>
+    private bool enableSgx = true;
+    /// <summary>Stays on only under Hyper-V.</summary>
+    private bool enlightenedVmcs = true;
+
     /// <summary>VMXON region of each CPU.</summary>
     private ulong[] vmxarea = [];
     /// <summary>The VMCS that is current on each CPU; 0 = none.</summary>
@@ -71,6 +78,9 @@ public sealed unsafe partial class KvmIntel : HostModule, IKvmX86Ops, IKvmX86Ini
         Parameters.Define("dump_invalid_vmcs", () => DumpInvalidVmcs, v => DumpInvalidVmcs = v, ModuleParameters.Writable);
         Parameters.Define("preemption_timer", () => EnablePreemptionTimer, v => EnablePreemptionTimer = v);
         Parameters.Define("allow_smaller_maxphyaddr", () => AllowSmallerMaxphyaddr, v => AllowSmallerMaxphyaddr = v);
+        Parameters.Define("nested_early_check", () => nestedEarlyCheck, v => nestedEarlyCheck = v);
+        Parameters.Define("sgx", () => enableSgx, v => enableSgx = v);
+        Parameters.Define("enlightened_vmcs", () => enlightenedVmcs, v => enlightenedVmcs = v);
         Parameters.Define("ple_gap", () => PleGap, v => PleGap = v);
         Parameters.Define("ple_window", () => PleWindow, v => PleWindow = v);
         Parameters.Define("ple_window_grow", () => PleWindowGrow, v => PleWindowGrow = v);
@@ -87,6 +97,7 @@ public sealed unsafe partial class KvmIntel : HostModule, IKvmX86Ops, IKvmX86Ini
     protected override KvmResult Init()
     {
         using var _ = FunctionTrace.Enter("vmx_init");
+        enlightenedVmcs = false;
         KvmResult r = arch.VendorInit(this);
         if (r.IsError)
             return r;

@@ -28,9 +28,18 @@ internal sealed class ModelHost : IDisposable
 
     public KvmResult LoadKvm() => Host.Modules.Insert(Kvm);
 
-    public KvmResult LoadVendor(string parameters = "") => Host.Modules.Insert(Vendor == "intel" ? new KvmIntel(Arch) : new KvmAmd(Arch), parameters);
+    /// <summary>insmod by the calling thread, which may be bound to a CPU.</summary>
+    public KvmResult LoadVendor(string parameters = "")
+    {
+        using Host.KernelScope _ = Host.Enter(Host.Process.Task);
+        return Host.Modules.Insert(Vendor == "intel" ? new KvmIntel(Arch) : new KvmAmd(Arch), parameters);
+    }
 
-    public KvmResult UnloadVendor() => Host.Modules.Remove(VendorModuleName);
+    public KvmResult UnloadVendor()
+    {
+        using Host.KernelScope _ = Host.Enter(Host.Process.Task);
+        return Host.Modules.Remove(VendorModuleName);
+    }
 
     public void Observe(IHardwareObserver observer)
     {

@@ -79,7 +79,15 @@ internal static partial class RecordedTrees
             Match match = Line().Match(line);
             if (!match.Success)
                 continue;
-            var call = new CallTree(Normalize(match.Groups[1].Value), []);
+            string name = Normalize(match.Groups[1].Value);
+            // The second half of a function that the compiler split in two belongs to the first.
+            if (name != match.Groups[1].Value && open.TryPeek(out var whole) && whole.Node.Name == name)
+            {
+                if (match.Groups[2].Success)
+                    open.Push((whole.Node, 0, whole.Siblings));
+                continue;
+            }
+            var call = new CallTree(name, []);
             int times = match.Groups[3].Success ? int.Parse(match.Groups[3].Value, CultureInfo.InvariantCulture) : 1;
             List<CallTree> into = open.TryPeek(out var parent) ? parent.Node.Children : target;
             if (match.Groups[2].Success)
@@ -102,6 +110,6 @@ internal static partial class RecordedTrees
         return dot < 0 ? name : name[..dot];
     }
 
-    [GeneratedRegex(@"^(\S+)(?: \[\w+\])?( \{)?(?:\s+x(\d+))?(?:\s+<- cpu\d+)?$")]
+    [GeneratedRegex(@"^(?:\(\.\.\.\) )?(\S+)(?: \[\w+\])?( \{)?(?:\s+x(\d+))?(?:\s+<- cpu\d+)?$")]
     private static partial Regex Line();
 }
