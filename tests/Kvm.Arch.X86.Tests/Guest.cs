@@ -1,6 +1,7 @@
 using Kvm.Abi;
 using Kvm.Core;
 using Kvm.Arch.X86.Svm;
+using Kvm.Arch.X86.Vmx;
 using Kvm.Emulator;
 using static Kvm.Abi.Uapi;
 
@@ -11,11 +12,11 @@ internal sealed unsafe class Guest : IDisposable
 {
     public const ulong MemorySize = 8 << 20;
 
-    public Guest(int cpus = 1, bool vm = true, string parameters = "", string kvmParameters = "")
+    public Guest(string vendor = "amd", int cpus = 1, bool vm = true, string parameters = "", string kvmParameters = "")
     {
-        Kernel = KernelHost.Create(MachineOptions.Uniform(CpuModel.AmdZen, cpus));
+        Kernel = KernelHost.Create(MachineOptions.Uniform(vendor == "amd" ? CpuModel.AmdZen : CpuModel.IntelSkylake, cpus));
         Kernel.LoadKvm(kvmParameters).IsError.Should().BeFalse();
-        KvmResult loaded = Kernel.LoadVendor(new KvmAmd(Kernel.Arch), parameters);
+        KvmResult loaded = Kernel.LoadVendor(vendor == "amd" ? new KvmAmd(Kernel.Arch) : new KvmIntel(Kernel.Arch), parameters);
         loaded.IsError.Should().BeFalse(string.Join("\n", Kernel.Host.Log.Lines));
         Process = Kernel.Host.CreateProcess("test");
         KvmFd = Ok(Process.Open("/dev/kvm", 2));
@@ -37,6 +38,9 @@ internal sealed unsafe class Guest : IDisposable
 
     /// <summary>Host address of guest-physical 0.</summary>
     public byte* Memory { get; private set; }
+
+    /// <summary>Where kvm_run says that the port data is.</summary>
+    public byte* IoData => (byte*)Run + Run->io.data_offset;
 
     public KvmVm Vm => Kernel.Kvm.VmList[^1];
 
