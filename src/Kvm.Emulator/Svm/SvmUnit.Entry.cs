@@ -52,7 +52,10 @@ internal sealed unsafe partial class SvmUnit
         state->PendingDebug = 0;
         Gif = true;
         cpu.CancelDelivery();
-        cpu.UpdateMode();
+        if (ContextIsLoaded())
+            cpu.HostContextPending = false;
+        else
+            cpu.UpdateMode();
         if (guest.VirtualEventPending || cpu.InterruptPending || cpu.NmiPending || cpu.InitPending)
             cpu.Reevaluate();
         // With nested paging the entries are read at each walk.
@@ -126,7 +129,7 @@ internal sealed unsafe partial class SvmUnit
         state->Cr3 = s->Cr3;
         state->Cr4 = s->Cr4;
         state->Dr[6] = s->Dr6;
-        state->Dr[7] = s->Dr7;
+        LoadDr7(s->Dr7);
         cpu.Rflags = s->Rflags & Flags.All;
         state->Rip = s->Rip;
         state->Gpr[4] = s->Rsp;
@@ -141,6 +144,14 @@ internal sealed unsafe partial class SvmUnit
         }
         if ((c->VirtualExtensions & SvmVirtualExtensions.LbrVirtualization) != 0 && Has(SvmFeatures.LbrVirtualization))
             SwapLbrIn(s);
+    }
+
+    private void LoadDr7(ulong value)
+    {
+        bool armed = ((state->Dr[7] | value) & 0xff) != 0;
+        state->Dr[7] = value;
+        if (armed)
+            cpu.OnDebugRegisters();
     }
 
     private void SwapLbrIn(VmcbSaveArea* s)

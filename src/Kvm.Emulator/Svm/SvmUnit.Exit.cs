@@ -9,6 +9,7 @@ internal sealed unsafe partial class SvmUnit
     {
         Vmcb* v = vmcb;
         VmcbControlArea* c = &v->Control;
+        RememberContext();
         if (instructionBytes && Has(SvmFeatures.DecodeAssists))
             StoreInstructionBytes(c);
         else
@@ -53,7 +54,11 @@ internal sealed unsafe partial class SvmUnit
         Gif = false;
         LoadHost(&HostSave->Save);
         cpu.CancelDelivery();
-        cpu.UpdateMode();
+        // Kernel code neither executes nor translates anything in root mode before the next VMRUN or Run.
+        if (cpu.GuestEnteredFromKernel)
+            cpu.HostContextPending = true;
+        else
+            cpu.UpdateMode();
         // A host that paged with PAE reloads its pointers; no host state means shutdown.
         if (PaePaging() && !cpu.Mmu.LoadPdptes(state->Cr3))
             state->Activity = ActivityState.Shutdown;
@@ -117,7 +122,7 @@ internal sealed unsafe partial class SvmUnit
         state->Rip = h->Rip;
         state->Gpr[4] = h->Rsp;
         state->Gpr[0] = h->Rax;
-        state->Dr[7] = 0x400;
+        LoadDr7(0x400);
         state->Cpl = 0;
         state->InterruptShadow = 0;
         state->PendingDebug = 0;

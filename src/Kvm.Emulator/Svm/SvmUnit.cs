@@ -10,6 +10,7 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     {
         this.cpu = cpu;
         state = cpu.State;
+        memory = cpu.Machine.Memory;
         guest = new SvmGuest(cpu, this);
         Capabilities = SvmCapabilities.Of(cpu.Model);
         PhysicalLimit = 1UL << cpu.Model.PhysicalAddressBits;
@@ -20,6 +21,7 @@ internal sealed unsafe partial class SvmUnit : IDisposable
 
     private readonly Processor cpu;
     private readonly CpuState* state;
+    private readonly PhysicalMemory memory;
     private readonly SvmGuest guest;
     /// <summary>Takes the host state when VM_HSAVE_PA does not point at RAM.</summary>
     private readonly Vmcb* chipSave;
@@ -34,9 +36,6 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     internal bool Gif { get; private set; } = true;
 
     internal bool Has(SvmFeatures feature) => (Capabilities.Features & feature) != 0;
-
-    /// <summary>Host pointer of a physical address, null where there is no RAM.</summary>
-    internal byte* Physical(ulong pa) => cpu.Machine.Memory.Pointer(pa);
 
     private bool SvmeClear => (state->Efer & Efer.SVME) == 0;
 
@@ -174,6 +173,7 @@ internal sealed unsafe partial class SvmUnit : IDisposable
         TscRatio = DefaultTscRatio;
         svmKey = 0;
         shadowPa = ulong.MaxValue;
+        contextRemembered = false;
     }
 
     public void Dispose()

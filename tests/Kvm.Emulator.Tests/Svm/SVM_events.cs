@@ -263,6 +263,49 @@ public sealed unsafe class SVM_events : IDisposable
         m.Save->Dr6.Should().Be(0xffff_4ff0);
     }
 
+    // DR7 comes from the VMCB, the addresses stay in DR0-DR3; #VMEXIT switches the host's breakpoints off.
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Breakpoints_of_the_guest_are_armed_by_vmrun(bool data)
+    {
+        m.Control->InterceptExceptions = 1u << Fault.DB;
+        m.Code16(a => { a.nop(); a.mov(__byte_ptr[0x5000], al); a.nop(); a.hlt(); });
+        m.Cpu.WriteDr(0, data ? 0x5000 : SvmMachine.CodeGpa + 1).Ok.Should().BeTrue();
+        m.Save->Dr7 = 0x401 | (data ? 1UL << 16 : 0);
+        m.RunTo(SvmExitCode.Exception + Fault.DB);
+        m.Save->Rip.Should().Be(data ? SvmMachine.CodeGpa + 4 : SvmMachine.CodeGpa + 1);
+        m.Save->Dr6.Should().Be(0xffff_0ff1);
+        m.Cpu.State->Dr[7].Should().Be(0x400);
+        m.Save->Dr7 = 0x400;
+        m.RunTo(SvmExitCode.Hlt);
+    }
+
+    // The processor keeps a guest's translation context over exits to kernel code; whatever changes in the VMCB must still count.
+    [Fact]
+    public void Changes_between_runs_take_effect()
+    {
+        m.Code16(a => { a.mov(al, __byte_ptr[0x5000]); a.cpuid(); a.hlt(); });
+        m.Control->Intercepts3 |= SvmIntercepts3.Cpuid;
+        m.Load(0x5000, 1);
+        m.Load(0x15000, 2);
+        m.RunTo(SvmExitCode.Cpuid);
+        ((byte)m.Save->Rax).Should().Be(1);
+        m.Save->Rip = SvmMachine.CodeGpa;
+        m.Save->Ds.Base = 0x10000;
+        m.RunTo(SvmExitCode.Cpuid);
+        ((byte)m.Save->Rax).Should().Be(2);
+
+        m.Code64(a => { a.mov(eax, 0x5000); a.mov(al, __byte_ptr[rax]); a.cpuid(); });
+        m.Save->Rip = SvmMachine.CodeGpa;
+        m.RunTo(SvmExitCode.Cpuid);
+        ((byte)m.Save->Rax).Should().Be(1);
+        m.Cpu.WriteCr(3, m.Cpu.State->Cr3).Ok.Should().BeTrue();
+        m.Save->Rip = SvmMachine.CodeGpa;
+        m.RunTo(SvmExitCode.Cpuid);
+        ((byte)m.Save->Rax).Should().Be(1);
+    }
+
     [Fact]
     public void A_triple_fault_exits_with_shutdown()
     {

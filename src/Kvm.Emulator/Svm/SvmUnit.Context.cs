@@ -1,0 +1,105 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace Kvm.Emulator.Svm;
+
+/// <summary>What the processor keeps between runs so that an exit and re-entry stay cheap (ARCHITECTURE D3): page pointers, and the translation context of the last guest.</summary>
+internal sealed unsafe partial class SvmUnit
+{
+    private const int PageCacheSize = 16;
+
+    private struct CachedPage
+    {
+        public ulong Pa;
+        public byte* Pointer;
+        public uint Epoch;
+    }
+
+    private readonly CachedPage[] pageCache = new CachedPage[PageCacheSize];
+
+    /// <summary>Host pointer of a physical address, null where there is no RAM.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal byte* Physical(ulong pa)
+    {
+        ref CachedPage entry = ref pageCache[(int)(pa >> 12) & (PageCacheSize - 1)];
+        if (entry.Pa == (pa & ~0xfffUL) && entry.Epoch == memory.Epoch && entry.Pointer != null)
+            return entry.Pointer + (pa & 0xfff);
+        return PhysicalSlow(pa, ref entry);
+    }
+
+    private byte* PhysicalSlow(ulong pa, ref CachedPage entry)
+    {
+        uint epoch = memory.Epoch;
+        byte* page = memory.Pointer(pa & ~0xfffUL);
+        entry = new CachedPage { Pa = pa & ~0xfffUL, Pointer = page, Epoch = epoch };
+        return page == null ? null : page + (pa & 0xfff);
+    }
+
+    /// <summary>Everything that State->Mode and State->Tlb are computed from.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct ContextKey
+    {
+        public ulong Vmcb, Cr0, Cr3, Cr4, Efer, Flags, NestedRoot, TagAndCpl;
+        public SegmentKey Es, Cs, Ss, Ds;
+        public ulong Switches;
+        public TlbEntry* Tlb;
+        public ulong Mode;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct SegmentKey
+    {
+        public ulong Base;
+        public uint Limit, AccessRights;
+    }
+
+    private ContextKey context;
+    private bool contextRemembered;
+
+    private void FillContext(out ContextKey key)
+    {
+        key = default;
+        key.Vmcb = vmcbPa;
+        key.Cr0 = state->Cr0;
+        key.Cr3 = state->Cr3;
+        key.Cr4 = state->Cr4;
+        key.Efer = state->Efer;
+        key.Flags = state->Rflags & (Flags.VM | Flags.AC | Flags.TF | Flags.RF);
+        key.NestedRoot = guest.NestedRoot;
+        key.TagAndCpl = (ulong)guest.TlbTag << 8 | state->Cpl;
+        Fill(Seg.ES, out key.Es);
+        Fill(Seg.CS, out key.Cs);
+        Fill(Seg.SS, out key.Ss);
+        Fill(Seg.DS, out key.Ds);
+        key.Switches = cpu.Mmu.Switches;
+        key.Tlb = state->Tlb;
+        key.Mode = state->Mode;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Fill(Seg seg, out SegmentKey key)
+    {
+        ref SegmentCache s = ref cpu.Segment(seg);
+        key = new SegmentKey { Base = s.Base, Limit = s.Limit, AccessRights = s.AccessRights };
+    }
+
+    /// <summary>
+    /// The guest exited to kernel code, nothing ran in between, and nothing has changed that its decoding mode and TLB depend on: they are still in place.
+    /// Single-stepping and breakpoints always go the long way.
+    /// </summary>
+    private bool ContextIsLoaded()
+    {
+        if (!contextRemembered || !cpu.HostContextPending || (state->Dr[7] & 0xff) != 0 || cpu.MonitorTrap || (state->Rflags & (Flags.TF | Flags.RF)) != 0)
+            return false;
+        FillContext(out ContextKey now);
+        return MemoryMarshal.AsBytes(new ReadOnlySpan<ContextKey>(in now)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<ContextKey>(in context)));
+    }
+
+    /// <summary>Called while the guest's state is still loaded.</summary>
+    private void RememberContext()
+    {
+        contextRemembered = cpu.GuestEnteredFromKernel;
+        if (contextRemembered)
+            FillContext(out context);
+    }
+}
