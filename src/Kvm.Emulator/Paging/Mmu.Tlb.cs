@@ -5,6 +5,8 @@ public sealed unsafe partial class Mmu
     private const int ContextCount = 12;
     private readonly TlbContext[] contexts = new TlbContext[ContextCount];
     private TlbContext current;
+    /// <summary>The context before the current one: world switches alternate between two.</summary>
+    private TlbContext? previous;
     private ulong useCounter;
 
     /// <summary>How often another context became the current one.</summary>
@@ -20,7 +22,10 @@ public sealed unsafe partial class Mmu
         TlbKey key = CurrentKey();
         if (key != current.Key || !current.Valid)
         {
-            current = Select(key);
+            TlbContext left = current;
+            current = previous is { Valid: true } && previous.Key == key ? previous : Select(key);
+            current.LastUse = ++useCounter;
+            previous = left;
             Switches++;
         }
         state->Tlb = current.Table(CurrentPrivilege).Entries;
@@ -46,21 +51,16 @@ public sealed unsafe partial class Mmu
     private TlbContext Select(in TlbKey key)
     {
         TlbContext victim = contexts[0];
-        useCounter++;
         foreach (TlbContext context in contexts)
         {
             if (context.Valid && context.Key == key)
-            {
-                context.LastUse = useCounter;
                 return context;
-            }
             if (!context.Valid ? victim.Valid || context.LastUse < victim.LastUse : victim.Valid && context.LastUse < victim.LastUse)
                 victim = context;
         }
         victim.Clear();
         victim.Key = key;
         victim.Valid = true;
-        victim.LastUse = useCounter;
         return victim;
     }
 

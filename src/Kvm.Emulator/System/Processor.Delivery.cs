@@ -95,7 +95,7 @@ public sealed unsafe partial class Processor
         if (!gate.Present)
             return Raise(new Fault(Fault.NP, true, gateError));
         if (gate.Type == SegmentRights.TaskGate)
-            return DeliverThroughTaskGate(info, gate.GateSelector, returnRip, ext);
+            return SwitchTask(gate.GateSelector, TaskSwitchSource.Gate, returnRip, info.InstructionLength, ext, info.HasErrorCode, info.ErrorCode);
 
         bool gate32 = gate.Type >= SegmentRights.InterruptGate32;
         ulong offset = gate32 ? gate.GateOffset32 : gate.GateOffset16;
@@ -209,16 +209,6 @@ public sealed unsafe partial class Processor
         State->Cpl = (byte)cpl;
         Rflags = Rflags & ~(Flags.TF | Flags.VM | Flags.RF | Flags.NT | (interruptGate ? Flags.IF : 0));
         UpdateMode();
-    }
-
-    private ExecStatus DeliverThroughTaskGate(EventInfo info, ushort selector, ulong returnRip, uint ext)
-    {
-        if (NonRoot is { } guest && guest.TaskSwitch(0, selector, 3, info.HasErrorCode, info.ErrorCode))
-        {
-            CancelDelivery();
-            return ExecStatus.Switched;
-        }
-        return SwitchTask(selector, TaskSwitchSource.Gate, returnRip, ext, info.HasErrorCode, info.ErrorCode) ? ExecStatus.Jumped : ExecStatus.Fault;
     }
 
     /// <summary>Reads a field of the current TSS; #TS(TR) beyond its limit.</summary>

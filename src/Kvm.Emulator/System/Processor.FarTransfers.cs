@@ -229,11 +229,7 @@ public sealed unsafe partial class Processor
     }
 
     private ExecStatus FarTask(ushort selector, ulong next, bool call, int length)
-    {
-        if (NonRoot is { } guest && guest.TaskSwitch(length, selector, call ? 0 : 2, false, 0))
-            return ExecStatus.Switched;
-        return SwitchTask(selector, call ? TaskSwitchSource.Call : TaskSwitchSource.Jump, next, 0, false, 0) ? ExecStatus.Jumped : ExecStatus.Fault;
-    }
+        => SwitchTask(selector, call ? TaskSwitchSource.Call : TaskSwitchSource.Jump, next, length);
 
     // ---- RET far ----
 

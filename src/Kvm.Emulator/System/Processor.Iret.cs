@@ -86,9 +86,7 @@ public sealed unsafe partial class Processor
         ref SegmentCache tr = ref Segment(Seg.TR);
         if (!Mmu.ReadLinear(tr.Base, 2, out ulong link, supervisor: true))
             return ExecStatus.Fault;
-        if (NonRoot is { } guest && guest.TaskSwitch(length, (ushort)link, 1, false, 0))
-            return ExecStatus.Switched;
-        return SwitchTask((ushort)link, TaskSwitchSource.Iret, State->Rip + (ulong)length, 0, false, 0) ? ExecStatus.Jumped : ExecStatus.Fault;
+        return SwitchTask((ushort)link, TaskSwitchSource.Iret, State->Rip + (ulong)length, length);
     }
 
     private ExecStatus IretProtected(int width)

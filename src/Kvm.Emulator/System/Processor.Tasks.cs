@@ -16,14 +16,26 @@ public sealed unsafe partial class Processor
 
     private static readonly Seg[] tssSegments = [Seg.ES, Seg.CS, Seg.SS, Seg.DS, Seg.FS, Seg.GS];
 
-    /// <summary>Switches to the task of a TSS selector. False: a fault or memory exit is pending (in the context that the manual says).</summary>
-    private bool SwitchTask(ushort selector, TaskSwitchSource source, ulong returnRip, uint ext, bool hasErrorCode, uint errorCode)
+    /// <summary>
+    /// Switches to the task of a TSS selector. Fault: a fault or memory exit is pending (in the context that the manual says). In non-root operation the
+    /// selector and descriptor are checked before the exit (SDM vol 3C, "Treatment of Task Switches").
+    /// </summary>
+    private ExecStatus SwitchTask(ushort selector, TaskSwitchSource source, ulong returnRip, int length, uint ext = 0, bool hasErrorCode = false, uint errorCode = 0)
     {
-        CpuState* s = State;
+        if (!CheckNewTask(selector, source, ext, out Descriptor tss))
+            return ExecStatus.Fault;
+        if (NonRoot is { } guest && guest.TaskSwitch(length, selector, (int)source, hasErrorCode, errorCode))
+            return ExecStatus.Switched;
+        return EnterTask(selector, tss, source, returnRip, ext, hasErrorCode, errorCode) ? ExecStatus.Jumped : ExecStatus.Fault;
+    }
+
+    private bool CheckNewTask(ushort selector, TaskSwitchSource source, uint ext, out Descriptor tss)
+    {
+        tss = default;
         byte vector = source == TaskSwitchSource.Iret ? Fault.TS : Fault.GP;
         if ((selector & 4) != 0 || IsNull(selector))
             return Fail(vector, selector, ext);
-        if (!ReadDescriptor(selector, vector, ext, out Descriptor tss))
+        if (!ReadDescriptor(selector, vector, ext, out tss))
             return false;
         bool wantBusy = source == TaskSwitchSource.Iret;
         bool typeOk = !tss.S && (wantBusy ? tss.Type is SegmentRights.TssBusy16 or SegmentRights.TssBusy32 : tss.Type is SegmentRights.TssAvailable16 or SegmentRights.TssAvailable32);
@@ -32,9 +44,13 @@ public sealed unsafe partial class Processor
         if (!tss.Present)
             return Fail(Fault.NP, selector, ext);
         TssLayout layout = (tss.Type & 8) != 0 ? TssLayout.Tss32 : TssLayout.Tss16;
-        if (tss.Limit < layout.MinimumLimit)
-            return Fail(Fault.TS, selector, ext);
+        return tss.Limit >= layout.MinimumLimit || Fail(Fault.TS, selector, ext);
+    }
 
+    private bool EnterTask(ushort selector, Descriptor tss, TaskSwitchSource source, ulong returnRip, uint ext, bool hasErrorCode, uint errorCode)
+    {
+        CpuState* s = State;
+        TssLayout layout = (tss.Type & 8) != 0 ? TssLayout.Tss32 : TssLayout.Tss16;
         ulong newBase = tss.Base;
         ulong* image = stackalloc ulong[20];
         if (!ReadTaskImage(newBase, layout, image) || !SaveTask(returnRip, source == TaskSwitchSource.Iret))
