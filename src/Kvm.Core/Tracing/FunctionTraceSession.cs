@@ -83,8 +83,17 @@ public sealed class FunctionTraceSession : IDisposable
                 s_modules = Scan(assemblies);
             }
 
-            return s_modules.GetValueOrDefault(function);
+            return s_modules.GetValueOrDefault(function) ?? ByPrefix(function);
         }
+    }
+
+    /// <summary>Functions that are traced as a name only belong to the module that their prefix names.</summary>
+    private static string? ByPrefix(string function)
+    {
+        string name = function.TrimStart('_');
+        if (name.StartsWith("vmx_", StringComparison.Ordinal) || name.StartsWith("nested_vmx_", StringComparison.Ordinal)) return "kvm_intel";
+        if (name.StartsWith("svm_", StringComparison.Ordinal) || name.StartsWith("nested_svm_", StringComparison.Ordinal)) return "kvm_amd";
+        return name.StartsWith("kvm_", StringComparison.Ordinal) ? "kvm" : null;
     }
 
     private static void Print(StringBuilder text, IReadOnlyList<FunctionTraceNode> nodes, int depth)
