@@ -37,8 +37,7 @@ public unsafe partial class X86Vcpu
             return r;
 
         r = -ENOMEM;
-        using (FunctionTrace.Enter("__alloc_pages"))
-            PioData = (byte*)host.Pages.AllocPage("pio_data");
+        PioData = (byte*)host.Pages.AllocPage("pio_data");
         if (PioData == null)
             goto fail_mmu_destroy;
         if (host.Faults.ShouldFail("kcalloc", "mce_banks") || host.Faults.ShouldFail("zalloc_cpumask_var", "wbinvd_dirty_mask"))
