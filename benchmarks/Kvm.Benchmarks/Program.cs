@@ -18,7 +18,15 @@ switch (args.FirstOrDefault())
     case "api":
         ApiCosts.Report(Console.Out, args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 5, args.Length > 2 ? int.Parse(args[2], CultureInfo.InvariantCulture) : 200_000);
         return 0;
+    // bochs-once kernel: the same kernel on Bochs, CPU seconds.
+    case "bochs-once":
+        Console.WriteLine(BochsRun.Once(EngineKernel.Get(args[1])).ToString("F4", CultureInfo.InvariantCulture));
+        return 0;
+    // engine-vs-bochs [rounds]: both, alternating; medians of the paired ratios.
+    case "engine-vs-bochs":
+        EngineVersusBochs.Report(args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 3);
+        return 0;
     default:
-        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | api [rounds [exits]]");
+        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | bochs-once kernel | engine-vs-bochs [rounds] | api [rounds [exits]]");
         return 2;
 }
