@@ -40,6 +40,8 @@ public sealed record VmxCapabilities
     public bool HasTertiaryControls => (ProcBased >> 49 & 1) != 0;
     public bool HasVmFunctions => SecondaryAllowed(SecondaryControls.EnableVmFunctions);
     public bool HasEptOrVpid => SecondaryAllowed(SecondaryControls.EnableEpt) || SecondaryAllowed(SecondaryControls.EnableVpid);
+    /// <summary>Recommended maximum of MSRs in an MSR list; this processor signals a machine check for longer ones.</summary>
+    public uint MaxMsrListCount => 512 * ((uint)(Misc >> 25) & 7) + 512;
     public int Cr3TargetCount => (int)(Misc >> 16) & 0x1ff;
     /// <summary>VMWRITE may write any supported field, exit information included.</summary>
     public bool VmwriteAnyField => (Misc >> 29 & 1) != 0;

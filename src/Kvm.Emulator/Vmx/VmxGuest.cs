@@ -62,17 +62,19 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
     internal VmcsDirty UseVmcs(VmxUnit.ActiveVmcs* next)
     {
         VmcsDirty dirty = next->Dirty;
-        if (block == next && (dirty & VmcsDirty.Controls) == 0 && memoryEpoch == cpu.Machine.Memory.Epoch)
+        if (block != next || (dirty & VmcsDirty.Controls) != 0 || memoryEpoch != cpu.Machine.Memory.Epoch)
         {
-            if ((dirty & VmcsDirty.Registers) != 0 || next->CheckedVirtual8086 != ((next->Data.GuestRflags & Flags.VM) != 0))
-                dirty |= VmcsDirty.Segments;
-            return dirty;
+            block = next;
+            vmcs = &next->Data;
+            unit.ReadControls(vmcs);
+            ResolvePointers();
         }
-        block = next;
-        vmcs = &next->Data;
-        unit.ReadControls(vmcs);
-        ResolvePointers();
-        return VmcsDirty.All;
+        if ((dirty & VmcsDirty.Controls) != 0)
+            return VmcsDirty.All;
+        // The rules for segment registers depend on CR0.PE and RFLAGS.VM.
+        if ((dirty & VmcsDirty.Registers) != 0 || next->CheckedVirtual8086 != ((next->Data.GuestRflags & Flags.VM) != 0))
+            dirty |= VmcsDirty.Segments;
+        return dirty;
     }
 
     private uint memoryEpoch;

@@ -100,6 +100,11 @@ internal sealed unsafe partial class VmxUnit
         block->CheckedVirtual8086 = (v->GuestRflags & Flags.VM) != 0;
 
         LoadGuest(v, pdptes);
+        if (v->VmEntryMsrLoadCount > Capabilities.MaxMsrListCount)
+        {
+            failure = (uint)VmxExitReason.MCE_DURING_VMENTRY;
+            return InstructionResult.Success;
+        }
         uint failed = LoadMsrs(v->VmEntryMsrLoadAddr, v->VmEntryMsrLoadCount);
         if (failed != 0)
         {

@@ -3,7 +3,7 @@ namespace Kvm.Emulator.Vmx;
 /// <summary>VM exits (SDM vol 3C, chapter "VM Exits"): record information, save guest state, store MSRs, load host state, load MSRs; VMX aborts.</summary>
 internal sealed unsafe partial class VmxUnit
 {
-    private enum Abort : uint { StoreMsrs = 1, HostPdptes = 2, LoadMsrs = 4 }
+    private enum Abort : uint { StoreMsrs = 1, HostPdptes = 2, LoadMsrs = 4, MachineCheck = 5 }
 
     /// <summary>The last VM exit ended in a VMX abort: the processor is in the shutdown state.</summary>
     private bool aborted;
@@ -28,11 +28,14 @@ internal sealed unsafe partial class VmxUnit
         cpu.Observer?.VmExit(cpu, v->VmExitReason, qualification);
 
         SaveGuest(block);
-        bool stored = StoreMsrs(v->VmExitMsrStoreAddr, v->VmExitMsrStoreCount);
+        bool tooLong = v->VmExitMsrStoreCount > Capabilities.MaxMsrListCount || v->VmExitMsrLoadCount > Capabilities.MaxMsrListCount;
+        bool stored = tooLong || StoreMsrs(v->VmExitMsrStoreAddr, v->VmExitMsrStoreCount);
         Guest.Left(reason, interruption);
         LoadHost(block);
         if (!stored)
             EnterAbort(block, Abort.StoreMsrs);
+        if (tooLong)
+            EnterAbort(block, Abort.MachineCheck);
     }
 
     /// <summary>"Saving Guest State".</summary>
@@ -139,7 +142,7 @@ internal sealed unsafe partial class VmxUnit
             cpu.UpdateMode();
         if (!Has(VmExitControls.HostAddressSpaceSize) && (s->Cr4 & Cr4.PAE) != 0 && !cpu.Mmu.LoadPdptes(s->Cr3))
             EnterAbort(block, Abort.HostPdptes);
-        else if (v->VmExitMsrLoadCount != 0 && LoadMsrs(v->VmExitMsrLoadAddr, v->VmExitMsrLoadCount) != 0)
+        else if (v->VmExitMsrLoadCount != 0 && v->VmExitMsrLoadCount <= Capabilities.MaxMsrListCount && LoadMsrs(v->VmExitMsrLoadAddr, v->VmExitMsrLoadCount) != 0)
             EnterAbort(block, Abort.LoadMsrs);
     }
 

@@ -406,6 +406,18 @@ public unsafe class VmEntryCheckTests
         m.Resume().Should().Be(VmxExitReason.HLT);
     }
 
+    /// <summary>IA32_VMX_MISC recommends at most 512 MSRs here; a longer list is a machine check during entry.</summary>
+    [Fact]
+    public void An_MSR_list_beyond_the_recommended_length_is_exit_41()
+    {
+        using VmxMachine m = Guest("r");
+        m.Write(VmcsField.VM_ENTRY_MSR_LOAD_ADDR, m.Machine.Memory.Allocate(4 * 4096));
+        m.Write(VmcsField.VM_ENTRY_MSR_LOAD_COUNT, 513);
+        m.Cpu.Vmlaunch().Should().Be(InstructionResult.Success);
+        m.Read(VmcsField.VM_EXIT_REASON).Should().Be(0x8000_0029);
+        m.State->Rip.Should().Be(VmxMachine.HostRip);
+    }
+
     /// <summary>A failing MSR-load entry: exit 34, qualification = its 1-based number.</summary>
     [Theory]
     [InlineData(0xc000_0100u, 0UL)]

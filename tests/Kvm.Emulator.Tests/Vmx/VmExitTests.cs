@@ -828,6 +828,16 @@ public unsafe class VmExitTests
         m.State->KernelGsBase.Should().Be(0x99);
     }
 
+    [Fact]
+    public void An_MSR_list_beyond_the_recommended_length_is_a_VMX_abort()
+    {
+        using VmxMachine m = Long(a => a.vmcall());
+        m.Write(VmcsField.VM_EXIT_MSR_STORE_ADDR, m.Machine.Memory.Allocate(4 * 4096));
+        m.Write(VmcsField.VM_EXIT_MSR_STORE_COUNT, 513);
+        m.Cpu.Vmlaunch().Ok.Should().BeFalse();
+        ((uint*)m.VmcsPage)[1].Should().Be(5);
+    }
+
     [Theory]
     [InlineData(true, 1u)]
     [InlineData(false, 4u)]
