@@ -212,7 +212,7 @@ public unsafe class KVM_CREATE_VCPU_
         int vm = t.Vm();
         using var barrier = new Barrier(2);
         // Both have constructed their vCPU when the first takes the lock to publish it.
-        t.Host.Faults.OnReached("alloc_page:kvm_run", _ => barrier.SignalAndWait(20_000));
+        t.Host.Faults.OnReached("alloc_page:kvm_run", _ => barrier.SignalAndWait(60_000));
         var results = new KvmResult[2];
         Thread[] threads = [.. Enumerable.Range(0, 2).Select(i => TestHost.Start(() => results[i] = t.P.Ioctl(vm, KVM_CREATE_VCPU, 1)))];
         TestHost.Join(threads);

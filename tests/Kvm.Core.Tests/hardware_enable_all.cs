@@ -110,7 +110,7 @@ public class hardware_enable_all_
             go.Wait();
         });
         var first = TestHost.Start(() => t.Vm());
-        inside.Wait(20_000).Should().BeTrue();
+        inside.Wait(60_000).Should().BeTrue();
         var second = TestHost.Start(() => other = t.Vm());
         TestHost.Await(() => t.Arch.Count("init_vm") == 2);
         Thread.Sleep(20);

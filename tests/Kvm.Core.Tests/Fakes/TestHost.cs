@@ -94,7 +94,7 @@ internal sealed unsafe class TestHost : IDisposable
 
     public static void Await(Func<bool> condition, string what = "condition")
     {
-        long end = Environment.TickCount64 + 20_000;
+        long end = Environment.TickCount64 + 60_000;
         while (!condition())
         {
             if (Environment.TickCount64 > end) throw new TimeoutException(what);
@@ -104,6 +104,6 @@ internal sealed unsafe class TestHost : IDisposable
 
     public static void Join(params Thread[] threads)
     {
-        foreach (Thread t in threads) t.Join(20_000).Should().BeTrue("the thread must end");
+        foreach (Thread t in threads) t.Join(60_000).Should().BeTrue("the thread must end");
     }
 }
