@@ -161,6 +161,24 @@ public sealed unsafe class ChangedCode
         guest.State->Gpr[0].Should().Be(9);
     }
 
+    [Fact]
+    public void Code_written_by_a_device_is_seen_once_the_processor_is_told()
+    {
+        using var guest = new GuestMachine();
+        guest.Start(64, a =>
+        {
+            a.mov(eax, 1);
+            a.hlt();
+        });
+        guest.Run();
+        guest.Ram[GuestMachine.CodeBase + 1] = 9;
+        guest.Cpu.CodeMayHaveChanged();
+        guest.State->Activity = ActivityState.Active;
+        guest.State->Rip = GuestMachine.CodeBase;
+        guest.Run();
+        guest.State->Gpr[0].Should().Be(9);
+    }
+
     /// <summary>Another processor's stores reach code that this one has decoded, also through a write translation it had before.</summary>
     [Fact]
     public void Store_by_another_processor_drops_decoded_code()
