@@ -5,7 +5,7 @@ namespace Kvm.Client.Tests;
 /// <summary>The kernels that every test of this project runs against.</summary>
 public static class Kernels
 {
-    public static IReadOnlyList<string> Names { get; } = ["native"];
+    public static IReadOnlyList<string> Names { get; } = ["intel", "amd", "native"];
 
     public static TheoryData<string> All => [.. Names];
 
@@ -26,6 +26,7 @@ public static class Kernels
     public static IKvmBackend Backend(string kernel) => kernel switch
     {
         "native" => KvmBackend.Native,
+        "intel" or "amd" => KvmBackend.ByName("model", kernel),
         _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
     };
 }
