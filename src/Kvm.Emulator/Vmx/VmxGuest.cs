@@ -190,10 +190,12 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
             cpu.State->NmiBlocked = 0;
     }
 
-    /// <summary>A VM exit without interruption information.</summary>
+    /// <summary>A VM exit without interruption information. An instruction that exits saves RFLAGS.RF = 0; accesses and task switches have rules of their own.</summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool Exit(VmxExitReason reason, ulong qualification, int length)
     {
+        if (length != 0 && reason is not (VmxExitReason.EPT_VIOLATION or VmxExitReason.EPT_MISCONFIG or VmxExitReason.PML_FULL or VmxExitReason.APIC_ACCESS or VmxExitReason.TASK_SWITCH))
+            cpu.State->Rflags &= ~Flags.RF;
         unit.Exit(reason, qualification, length, 0);
         return true;
     }
