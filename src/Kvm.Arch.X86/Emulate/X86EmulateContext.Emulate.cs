@@ -270,8 +270,6 @@ public sealed unsafe partial class X86EmulateContext
 
     private bool StringCompleted()
     {
-        if (AddressMask(RegRead(RCX)) == 0)
-            return true;
         if ((flags & NoWrite) == 0 || (flags & PortOut) != 0)
             return false;
         bool equal = (Eflags & X86_EFLAGS_ZF) != 0;

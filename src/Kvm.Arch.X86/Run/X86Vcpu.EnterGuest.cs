@@ -98,6 +98,12 @@ public unsafe partial class X86Vcpu
                 flags |= KVM_RUN_LOAD_GUEST_DR6;
         }
 
+        // With interrupts off: a cross call could change the register until then.
+        ulong debugctl = cpu.Rdmsr(MsrIndex.MSR_IA32_DEBUGCTLMSR);
+        if (((debugctl ^ HostDebugctl) & Ops.HostOwnedDebugctl) != 0)
+            flags |= KVM_RUN_LOAD_DEBUGCTL;
+        HostDebugctl = debugctl;
+
         ExitFastpathCompletion fastpath;
         for (; ; )
         {
