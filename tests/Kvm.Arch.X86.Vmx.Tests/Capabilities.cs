@@ -79,7 +79,7 @@ public sealed class Capabilities
         InstructionLog log = InstructionLog.On(host);
         host.Load().Should().Be((KvmResult)0);
         string[] functions = [.. trace.Flatten().Select(static f => f.Name)];
-        functions.Should().ContainInOrder("vmx_init", "kvm_x86_vendor_init", "vmx_hardware_setup", "setup_vmcs_config", "vmx_setup_l1d_flush", "kvm_init");
+        functions.Should().ContainInOrder("vmx_init", "kvm_x86_vendor_init", "vmx_setup_l1d_flush", "kvm_init", "kvm_arch_hardware_setup", "hardware_setup", "setup_vmcs_config");
         log.Take().Should().Contain(static i => i.Mnemonic == "RDMSR" && i.Operand == 0x480);
         ulong basic = CpuModel.Load("bochs-skylake-x").Msrs[0x480];
         host.Vmx.VmcsConfig.RevisionId.Should().Be((uint)basic);
@@ -113,7 +113,10 @@ public sealed class Capabilities
     public void A_missing_required_control_is_EIO_an_optional_one_is_not(uint msr, ulong allowed1)
     {
         CpuModel model = CpuModel.Load("bochs-skylake-x");
-        model = model.With(msrs: new Dictionary<uint, ulong?> { [msr] = model.Msrs[msr] & ~(allowed1 << 32) });
+        var msrs = new Dictionary<uint, ulong?> { [msr] = model.Msrs[msr] & ~(allowed1 << 32) };
+        if (allowed1 == 0x80000000)
+            msrs[0x48c] = null;
+        model = model.With(msrs: msrs);
         using var host = new IntelHost(model);
         KvmResult r = host.Load();
         if (allowed1 == 0x80000000)
@@ -126,6 +129,18 @@ public sealed class Capabilities
         {
             r.Should().Be((KvmResult)Errno.EIO);
         }
+    }
+
+    [Fact]
+    public void EPT_capabilities_without_the_control_are_inconsistent()
+    {
+        CpuModel model = CpuModel.Load("bochs-skylake-x");
+        model = model.With(msrs: new Dictionary<uint, ulong?> { [0x482] = model.Msrs[0x482] & ~(0x80000000ul << 32) });
+        using var host = new IntelHost(model);
+        host.Load().Should().Be((KvmResult)Errno.EIO);
+        host.Dmesg.Should().Contain(static l => l.EndsWith("EPT CAP should not exist if not support 1-setting enable EPT VM-execution control", StringComparison.Ordinal));
+        host.Load("error_on_inconsistent_vmcs_config=0").Should().Be((KvmResult)0);
+        host.Vmx.VmxCapability.Ept.Should().Be(0);
     }
 
     [Fact]

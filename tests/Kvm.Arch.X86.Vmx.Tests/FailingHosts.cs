@@ -75,7 +75,10 @@ public sealed class FailingHosts
                     if (host.Host.Modules.IsLoaded("kvm_intel"))
                         host.Host.Modules.Remove("kvm_intel").Should().Be((KvmResult)0);
                     ErrnoOf(host.Load()).Should().Be(command.Rc, command.Line);
-                    host.Process.Open("/dev/kvm").IsError.Should().Be(command.Rc != 0);
+                    KvmResult device = host.Process.Open("/dev/kvm");
+                    device.IsError.Should().Be(command.Rc != 0);
+                    if (device.IsOk)
+                        host.Process.Close(device.Value);
                     break;
                 case "insmod" when words[1].EndsWith("setvmxe.ko", StringComparison.Ordinal):
                     vmxeBySomeoneElse = words[2][^1] - '0';

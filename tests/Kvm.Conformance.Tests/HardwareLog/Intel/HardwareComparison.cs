@@ -1,39 +1,57 @@
 namespace Kvm.Conformance.Tests.HardwareLog.Intel;
 
+internal enum DifferenceKind
+{
+    /// <summary>Only in the recording.</summary>
+    Missing,
+    /// <summary>Only in the model.</summary>
+    Extra,
+    /// <summary>The same instruction with another value.</summary>
+    Value,
+}
+
+/// <summary>One difference between the recording and the model.</summary>
+internal sealed record HardwareDifference(string Step, DifferenceKind Kind, HardwareOp Op, ulong ModelValue = 0)
+{
+    public override string ToString() => Kind switch
+    {
+        DifferenceKind.Missing => $"missing {Op}",
+        DifferenceKind.Extra => $"extra   {Op}",
+        _ => $"value   {Op} but the model has {ModelValue:x}",
+    };
+}
+
 /// <summary>How one step of the model compares with the recording: the longest common sequence of instructions, per processor.</summary>
-internal sealed record HardwareComparison(string Step, int Recorded, int Model, int Matched, IReadOnlyList<string> Missing, IReadOnlyList<string> Extra, IReadOnlyList<string> Values)
+internal sealed record HardwareComparison(string Step, int Recorded, int Model, int Matched, IReadOnlyList<HardwareDifference> Differences)
 {
     /// <summary>Share of the recorded instructions that the model executed too, in the same order and with the same value where it is deterministic.</summary>
-    public double Share => Recorded == 0 ? 1 : (double)(Matched - Values.Count) / Recorded;
+    public double Share => Recorded == 0 ? 1 : (double)(Matched - Differences.Count(static d => d.Kind == DifferenceKind.Value)) / Recorded;
 
-    public bool Equal => Missing.Count == 0 && Extra.Count == 0 && Values.Count == 0;
-
-    public static HardwareComparison Compare(string step, IReadOnlyList<HardwareOp> recorded, IReadOnlyList<HardwareOp> model, Func<HardwareOp, bool> deterministic)
+    public static HardwareComparison Compare(string step, IReadOnlyList<HardwareOp> recorded, IReadOnlyList<HardwareOp> model)
     {
-        List<string> missing = [], extra = [], values = [];
+        List<HardwareDifference> differences = [];
         int matched = 0;
-        foreach (int cpu in recorded.Concat(model).Select(o => o.Cpu).Distinct().Order())
+        foreach (int cpu in recorded.Concat(model).Select(static o => o.Cpu).Distinct().Order())
         {
-            HardwareOp[] r = [.. recorded.Where(o => o.Cpu == cpu)], m = [.. model.Where(o => o.Cpu == cpu)];
-            foreach ((HardwareOp? left, HardwareOp? right) in Align(r, m))
+            foreach ((HardwareOp? left, HardwareOp? right) in Align([.. recorded.Where(o => o.Cpu == cpu)], [.. model.Where(o => o.Cpu == cpu)]))
             {
                 if (right is null)
                 {
-                    missing.Add(left!.ToString());
+                    differences.Add(new HardwareDifference(step, DifferenceKind.Missing, left!));
                 }
                 else if (left is null)
                 {
-                    extra.Add(right.ToString());
+                    differences.Add(new HardwareDifference(step, DifferenceKind.Extra, right));
                 }
                 else
                 {
                     matched++;
-                    if (left.Value != right.Value && deterministic(left))
-                        values.Add($"{left} but the model has {right.Value:x}");
+                    if (left.Value != right.Value && Determinism.IsDeterministic(left))
+                        differences.Add(new HardwareDifference(step, DifferenceKind.Value, left, right.Value));
                 }
             }
         }
-        return new HardwareComparison(step, recorded.Count, model.Count, matched, missing, extra, values);
+        return new HardwareComparison(step, recorded.Count, model.Count, matched, differences);
     }
 
     private static List<(HardwareOp?, HardwareOp?)> Align(HardwareOp[] a, HardwareOp[] b)
