@@ -178,6 +178,7 @@ public unsafe class EventInjectionTests
         m.Write(VmcsField.GUEST_IDTR_LIMIT, 0x7ff);
         m.Code(32, a => a.@int(0x40));
         ((ulong*)(m.Guest + VmxMachine.IdtAddress))[0x40] = 0x28UL << 16 | 0x85UL << 40;
+        ((ulong*)(m.Guest + VmxMachine.GdtAddress))[5] = 0x67 | (Tss & 0xffffff) << 16 | 0x89UL << 40;
         m.Launch().Should().Be(VmxExitReason.TASK_SWITCH);
         m.Read(VmcsField.EXIT_QUALIFICATION).Should().Be(3UL << 30 | 0x28);
         m.Read(VmcsField.IDT_VECTORING_INFO_FIELD).Should().Be(0x8000_0440);
