@@ -4,7 +4,7 @@ namespace Kvm.Emulator.Engine;
 
 /// <summary>A decoded run of instructions that lies in one physical page: header, then the operations, then a copy of the bytes they were decoded from.</summary>
 /// <remarks>
-/// Lives in the arena of its <see cref="CodeCache"/> until that is reset as a whole: a block that was killed stays readable, so links to it need only look at <see cref="Dead"/>.
+/// Lives in the arena of its <see cref="CodeCache"/> until that is reset as a whole: a block that was killed stays readable, so links to it need only look at <see cref="Epoch"/>.
 /// </remarks>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct Block
@@ -24,6 +24,8 @@ internal unsafe struct Block
     internal byte Dead;
     /// <summary>The only instruction goes on in the next linear page, <see cref="SecondPage"/>.</summary>
     internal byte CrossesPage;
+    /// <summary>The bytes were last found unchanged in this epoch of the cache (<see cref="CodeCache.Epoch"/>); 0 when dead.</summary>
+    internal ulong Epoch;
     internal Block* HashNext;
     internal Block* PageNext;
     /// <summary>Next block of the page that the instruction runs into.</summary>

@@ -24,7 +24,7 @@ internal sealed unsafe partial class CodeCache
         Block* b = Lookup((byte*)(linear + entry->Addend), s->Mode);
         if (b == null || b->CrossesPage != 0 || !WithinLimit(s, rip, b))
             return null;
-        return b;
+        return b->Epoch == Epoch ? b : Revalidate(b);
     }
 
     /// <summary>As <see cref="FindFast"/>, in 64-bit code.</summary>
@@ -34,7 +34,9 @@ internal sealed unsafe partial class CodeCache
         if (entry->ExecTag != (rip & Operand.PageMask))
             return null;
         Block* b = Lookup((byte*)(rip + entry->Addend), s->Mode);
-        return b == null || b->CrossesPage != 0 ? null : b;
+        if (b == null || b->CrossesPage != 0)
+            return null;
+        return b->Epoch == Epoch ? b : Revalidate(b);
     }
 
     private static bool WithinLimit(CpuState* s, ulong rip, Block* b)
@@ -76,6 +78,8 @@ internal sealed unsafe partial class CodeCache
             if (b->Dead != 0 || second != b->SecondCode)
                 b = null;
         }
+        if (b != null && b->Epoch != Epoch)
+            b = Revalidate(b);
         b = b == null ? Decode(code, physicalPage, linear, mode) : b;
         if (b == null)
             return null;
@@ -100,7 +104,7 @@ internal sealed unsafe partial class CodeCache
             Kill(stale);
         CodePage* page = EnterPage(physicalPage);
         var b = (Block*)(arena + used);
-        *b = new Block { Code = code, Mode = mode, Page = physicalPage };
+        *b = new Block { Code = code, Mode = mode, Page = physicalPage, Epoch = Epoch };
         Op* ops = Block.Ops(b);
         int count = 0, length = 0;
         while (count < limit && length < inPage)

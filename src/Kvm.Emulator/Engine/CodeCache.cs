@@ -81,11 +81,32 @@ internal sealed unsafe partial class CodeCache : IDisposable
             Verify(page);
     }
 
-    /// <summary>Drops every block whose bytes have changed behind the processor's back.</summary>
-    internal void VerifyAll()
+    /// <summary>Blocks are compared with memory once in every epoch, when they are first entered in it.</summary>
+    internal ulong Epoch { get; private set; } = 1;
+
+    /// <summary>Memory may have changed behind the processor's back: begins a new epoch.</summary>
+    internal void BeginEpoch() => Epoch++;
+
+    /// <summary>Compares a block from an earlier epoch with memory. Null: it has changed and is dead.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private Block* Revalidate(Block* b)
     {
-        for (CodePage* page = allPages; page != null; page = page->AllNext)
-            Verify(page);
+        if (Unchanged(b))
+        {
+            b->Epoch = Epoch;
+            return b;
+        }
+        Kill(b);
+        Reconcile(FindPage(b->Page));
+        return null;
+    }
+
+    private static bool Unchanged(Block* b)
+    {
+        int first = b->FirstLength, rest = b->ByteLength - first;
+        byte* copy = Block.Copy(b);
+        return new ReadOnlySpan<byte>(b->Code, first).SequenceEqual(new ReadOnlySpan<byte>(copy, first))
+            && (rest == 0 || new ReadOnlySpan<byte>(b->SecondCode, rest).SequenceEqual(new ReadOnlySpan<byte>(copy + first, rest)));
     }
 
     /// <summary>Drops everything. The arena is reused only after the run loop has left the current block.</summary>
@@ -94,7 +115,7 @@ internal sealed unsafe partial class CodeCache : IDisposable
         for (CodePage* page = allPages; page != null; page = page->AllNext)
         {
             for (Block* b = page->Blocks; b != null; b = b->PageNext)
-                b->Dead = 1;
+                (b->Dead, b->Epoch) = (1, 0);
             page->Blocks = page->Incoming = null;
             Reconcile(page);
         }
@@ -208,14 +229,13 @@ internal sealed unsafe partial class CodeCache : IDisposable
         for (Block* b = p->Blocks, next; b != null; b = next)
         {
             next = b->PageNext;
-            if (!new ReadOnlySpan<byte>(b->Code, b->FirstLength).SequenceEqual(new ReadOnlySpan<byte>(Block.Copy(b), b->FirstLength)))
+            if (!Unchanged(b))
                 killed |= Kill(b);
         }
         for (Block* b = p->Incoming, next; b != null; b = next)
         {
             next = b->SecondPageNext;
-            int rest = b->ByteLength - b->FirstLength;
-            if (!new ReadOnlySpan<byte>(b->SecondCode, rest).SequenceEqual(new ReadOnlySpan<byte>(Block.Copy(b) + b->FirstLength, rest)))
+            if (!Unchanged(b))
                 killed |= Kill(b);
         }
         if (killed)
@@ -225,7 +245,7 @@ internal sealed unsafe partial class CodeCache : IDisposable
     /// <summary>Takes a block out of every list. The caller reconciles the page it works on; the other page of a crossing instruction is done here.</summary>
     private bool Kill(Block* b)
     {
-        b->Dead = 1;
+        (b->Dead, b->Epoch) = (1, 0);
         Block** link = &buckets[Hash(b->Code, b->Mode)];
         while (*link != null && *link != b)
             link = &(*link)->HashNext;

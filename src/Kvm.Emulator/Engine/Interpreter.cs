@@ -25,7 +25,7 @@ internal static unsafe partial class Interpreter
         Op* op = Block.Ops(block);
         Block* next;
         ExecStatus status;
-        ulong a, b, r, linear;
+        ulong a, b, r, linear, epoch = cache.Epoch;
         byte* p;
         s->BlockRip = blockRip;
         while (true)
@@ -2015,7 +2015,7 @@ internal static unsafe partial class Interpreter
                     p = Operand.FastStackWrite(s, linear);
                     nextRip = (blockRip + (ulong)op->BlockDisp) & op->AddressMask;
                     next = (Block*)op->Handler;
-                    if (next == null || next->Dead != 0)
+                    if (next == null || next->Epoch != epoch)
                         next = Link(cache, s, block, op, blockRip, nextRip);
                     if (p == null || next == null)
                         goto callSlowly;
@@ -3038,7 +3038,7 @@ internal static unsafe partial class Interpreter
                 case OpKind.EndOfBlock:
                     nextRip = (blockRip + (ulong)op->BlockDisp) & op->AddressMask;
                     next = (Block*)op->Handler;
-                    if (next == null || next->Dead != 0)
+                    if (next == null || next->Epoch != epoch)
                     {
                         next = Link(cache, s, block, op, blockRip, nextRip);
                         if (next == null)
@@ -3070,7 +3070,7 @@ internal static unsafe partial class Interpreter
         taken:
             nextRip = (blockRip + (ulong)op->BlockDisp) & op->AddressMask;
             next = (Block*)op->Handler;
-            if (next == null || next->Dead != 0)
+            if (next == null || next->Epoch != epoch)
             {
                 next = Link(cache, s, block, op, blockRip, nextRip);
                 if (next == null)

@@ -10,10 +10,10 @@ public sealed unsafe partial class Processor
     internal CodeCache Code => code ??= new CodeCache(this);
 
     /// <summary>
-    /// Memory may have been written by something that no processor saw (a device model, through its own pointer): before code of a page is executed again
-    /// it is compared with what it was decoded from.
+    /// Memory may have been written by something that no processor saw (a device model, through its own pointer): before decoded code is executed again
+    /// it is compared with memory. Costs nothing by itself and a few nanoseconds per block entered.
     /// </summary>
-    public void CodeMayHaveChanged() => Mmu.RevokeExecutes();
+    public void CodeMayHaveChanged() => code?.BeginEpoch();
 
     /// <summary>Exchanges the cache for one of another size.</summary>
     internal void UseCodeCache(CodeCache cache)

@@ -136,12 +136,4 @@ public sealed unsafe partial class Mmu
             foreach (TlbTable? table in context.Tables)
                 table?.RevokeWrites((ulong)host);
     }
-
-    /// <summary>Removes every execute tag of this processor: the next fetch from each page compares decoded code with memory.</summary>
-    internal void RevokeExecutes()
-    {
-        foreach (TlbContext context in contexts)
-            foreach (TlbTable? table in context.Tables)
-                table?.RevokeExecutes();
-    }
 }

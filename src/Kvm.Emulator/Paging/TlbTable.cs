@@ -119,13 +119,6 @@ internal sealed unsafe class TlbTable : IDisposable
         }
     }
 
-    /// <summary>Removes all execute tags.</summary>
-    public void RevokeExecutes()
-    {
-        for (int i = 0; i < count; i++)
-            Entries[filled[i]].ExecTag = TlbEntry.NoMatch;
-    }
-
     private bool Matches(int index, ulong page) => Entries[index].ReadTag == page || Entries[index].WriteTag == page || Entries[index].ExecTag == page;
 
     private void Invalidate(int index) => Entries[index].ReadTag = Entries[index].WriteTag = Entries[index].ExecTag = TlbEntry.NoMatch;
