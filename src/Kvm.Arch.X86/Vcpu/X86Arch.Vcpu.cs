@@ -59,6 +59,8 @@ public sealed partial class X86Arch
     {
         using var _ = FunctionTrace.Enter("kvm_arch_vcpu_load");
         ((X86Vcpu)vcpu).LoadOn(cpu.Id);
+        // ARCHITECTURE D7: userspace may have written guest code through its own pointer since this CPU last ran it.
+        (cpu.Hardware as HostX86Cpu)?.Processor.CodeMayHaveChanged();
     }
 
     [KernelFunction("kvm_arch_vcpu_put", File = "arch/x86/kvm/x86.c")]
