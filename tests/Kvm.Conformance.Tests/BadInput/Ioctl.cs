@@ -28,17 +28,13 @@ public unsafe class Ioctl
         using var computer = new Computer(vendor);
         HostProcess process = computer.Process;
         var random = new Random(seed);
-        byte* scratch = (byte*)NativeMemory.AlignedAlloc(ScratchSize, 4096);
-        try
-        {
-            for (int session = 0; session < 40; session++)
-                Session(process, random, scratch, Calls / 40);
-        }
-        finally
-        {
-            NativeMemory.AlignedFree(scratch);
-        }
+        // memory that the model does not know of; behind it there is nothing: a structure that runs over its end is -EFAULT
+        byte* scratch = mmap(null, 2 * ScratchSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        mprotect(scratch + ScratchSize, ScratchSize, PROT_NONE).Should().Be(0);
+        for (int session = 0; session < 40; session++)
+            Session(process, random, scratch, Calls / 40);
 
+        munmap(scratch, 2 * ScratchSize).Should().Be(0);
         computer.ShouldHaveNoLeak();
     }
 
@@ -68,6 +64,15 @@ public unsafe class Ioctl
         for (int fd = 0; fd < 64; fd++)
             process.Close(fd); // eventfds, dups and VMs that a random argument made
     }
+
+    [DllImport("libc")]
+    private static extern byte* mmap(void* address, nuint length, int protection, int flags, int fd, nint offset);
+
+    [DllImport("libc")]
+    private static extern int mprotect(void* address, nuint length, int protection);
+
+    [DllImport("libc")]
+    private static extern int munmap(void* address, nuint length);
 
     /// <summary>Small numbers, wild pointers, misaligned and page-end pointers, and structures of noise or of zeros with noise in few fields.</summary>
     private static ulong Argument(Random random, byte* scratch)
