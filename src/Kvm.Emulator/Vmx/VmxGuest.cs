@@ -238,5 +238,10 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
 
     public override bool UnrestrictedGuest => Has(SecondaryControls.UnrestrictedGuest);
 
-    public void Dispose() => timer?.Dispose();
+    public void Dispose()
+    {
+        // A callback in flight touches the processor's state block, which is freed next: wait for it.
+        timer?.DisposeAsync().AsTask().GetAwaiter().GetResult();
+        timer = null;
+    }
 }
