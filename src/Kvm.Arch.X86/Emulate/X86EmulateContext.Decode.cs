@@ -165,8 +165,9 @@ public sealed unsafe partial class X86EmulateContext
                 opSize = addressSize = 2;
                 return decoder16;
             default:
-                FunctionTrace.Leaf("emulator_get_segment");
-                ops.GetSegment(vcpu, out kvm_segment cs, VCPU_SREG_CS);
+                kvm_segment cs;
+                using (FunctionTrace.Enter("emulator_get_segment"))
+                    ops.GetSegment(vcpu, out cs, VCPU_SREG_CS);
                 opSize = addressSize = cs.db != 0 ? 4 : 2;
                 return cs.db != 0 ? decoder32 : decoder16;
         }

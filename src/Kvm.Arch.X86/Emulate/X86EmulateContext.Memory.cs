@@ -13,7 +13,7 @@ public sealed unsafe partial class X86EmulateContext
     {
         if (Mode == EmulMode.Prot64 && seg < VCPU_SREG_FS)
             return 0;
-        FunctionTrace.Leaf("emulator_get_cached_segment_base");
+        using var _ = FunctionTrace.Enter("emulator_get_cached_segment_base");
         return ops.GetSegmentBase(vcpu, seg);
     }
 
@@ -43,8 +43,9 @@ public sealed unsafe partial class X86EmulateContext
         else
         {
             linear = la = (uint)la;
-            FunctionTrace.Leaf("emulator_get_segment");
-            ops.GetSegment(vcpu, out kvm_segment desc, seg);
+            kvm_segment desc;
+            using (FunctionTrace.Enter("emulator_get_segment"))
+                ops.GetSegment(vcpu, out desc, seg);
             if (desc.unusable != 0 || !InsideSegment(desc, ea, size, write, fetch, mode, out maxSize))
                 return BadAddress(seg);
         }

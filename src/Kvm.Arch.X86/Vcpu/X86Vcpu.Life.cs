@@ -59,7 +59,11 @@ public unsafe partial class X86Vcpu
         ReservedGpaBits = ReservedGpaBitsRaw;
         Pat = MSR_IA32_CR_PAT_DEFAULT;
         using (FunctionTrace.Enter("kvm_pmu_init"))
+        {
             Arch.PmuOps.Init(this);
+            Arch.PmuOps.Refresh(this);
+        }
+
         PendingExternalVector = -1;
         PreemptedInKernel = false;
 
@@ -93,6 +97,8 @@ public unsafe partial class X86Vcpu
         KvmclockReset();
         Ops.VcpuFree(this);
         FpuState = [];
+        using (FunctionTrace.Enter("kvm_pmu_destroy"))
+            Arch.PmuOps.Reset(this);
         int index = Vm.Srcu.ReadLock();
         MmuDestroy();
         Vm.Srcu.ReadUnlock(index);

@@ -183,8 +183,6 @@ public sealed partial class X86Arch
     public void SyncDirtyLog(KvmVm vm, KvmMemorySlot slot)
     {
         using var _ = FunctionTrace.Enter("kvm_arch_sync_dirty_log");
-        if (Ops.CpuDirtyLogSize == 0)
-            return;
         foreach (KvmVcpu vcpu in vm.Vcpus)
             vcpu.Kick();
     }
