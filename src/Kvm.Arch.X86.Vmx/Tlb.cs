@@ -30,6 +30,7 @@ public sealed unsafe partial class KvmIntel
         if (EnableEpt)
         {
             vmx.Write64(EPT_POINTER, ConstructEptp(rootHpa, rootLevel));
+            FunctionTrace.Leaf("hv_track_root_tdp");
             bool update = true;
             if (!EnableUnrestrictedGuest && !vmx.IsPaging)
             {
@@ -125,6 +126,7 @@ public sealed unsafe partial class KvmIntel
         const byte uncachable = 0, writeBack = 6;
         if (isMmio)
             return uncachable << VMX_EPT_MT_EPTE_SHIFT;
+        FunctionTrace.Leaf("kvm_arch_has_noncoherent_dma");
         // No device is assigned, hence none does DMA that bypasses the caches.
         return writeBack << VMX_EPT_MT_EPTE_SHIFT | VMX_EPT_IPAT_BIT;
     }

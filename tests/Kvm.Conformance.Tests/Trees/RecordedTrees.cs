@@ -6,7 +6,8 @@ namespace Kvm.Conformance.Tests.Trees;
 
 /// <summary>One recorded step: the trees of the task that made the call, and those of other CPUs and tasks.</summary>
 /// <param name="Path">vendor/trees/session/step-name.tree.txt</param>
-internal sealed record RecordedTree(string Path, List<CallTree> Own, List<CallTree> Others)
+/// <param name="Cpu">Where the first call of that task began.</param>
+internal sealed record RecordedTree(string Path, List<CallTree> Own, List<CallTree> Others, int Cpu)
 {
     public string Vendor => Path.Split('/')[0];
     public string Session => Path.Split('/')[2];
@@ -54,6 +55,7 @@ internal static partial class RecordedTrees
     private static RecordedTree Parse(string path, List<string> lines)
     {
         List<CallTree> own = [], others = [];
+        int cpu = -1;
         List<CallTree> target = own;
         bool first = true;
         Stack<(CallTree Node, int Count, List<CallTree> Siblings)> open = new();
@@ -87,6 +89,8 @@ internal static partial class RecordedTrees
                     open.Push((whole.Node, 0, whole.Siblings));
                 continue;
             }
+            if (cpu < 0 && match.Groups[4].Success)
+                cpu = int.Parse(match.Groups[4].Value, CultureInfo.InvariantCulture);
             var call = new CallTree(name, []);
             int times = match.Groups[3].Success ? int.Parse(match.Groups[3].Value, CultureInfo.InvariantCulture) : 1;
             List<CallTree> into = open.TryPeek(out var parent) ? parent.Node.Children : target;
@@ -100,7 +104,7 @@ internal static partial class RecordedTrees
                     into.Add(call);
             }
         }
-        return new RecordedTree(path, own, others);
+        return new RecordedTree(path, own, others, cpu);
     }
 
     /// <summary>Compiler-made copies of a function carry suffixes.</summary>
@@ -110,6 +114,6 @@ internal static partial class RecordedTrees
         return dot < 0 ? name : name[..dot];
     }
 
-    [GeneratedRegex(@"^(?:\(\.\.\.\) )?(\S+)(?: \[\w+\])?( \{)?(?:\s+x(\d+))?(?:\s+<- cpu\d+)?$")]
+    [GeneratedRegex(@"^(?:\(\.\.\.\) )?(\S+)(?: \[\w+\])?( \{)?(?:\s+x(\d+))?(?:\s+<- cpu(\d+))?$")]
     private static partial Regex Line();
 }

@@ -1,25 +1,28 @@
 namespace Kvm.Conformance.Tests.Trees;
 
 /// <summary>
-/// A recorded tree against the model's tree for the same call. Functions the model does not have are lifted out of the recording, functions that never occur in the
-/// recordings out of the model; runs of equal neighbours count once, because their number (allocations, pages, MSRs) is not the path.
+/// A recorded tree against the model's tree for the same call. Functions the model does not have are lifted out of the recording; functions that do not occur in the
+/// recording of this call (the compiler made them part of their callers) out of the model. Leaves in a row count once.
 /// </summary>
-internal sealed record TreeComparison(string Step, int Recorded, int Modelled, int Matched, IReadOnlyList<string> Missing, IReadOnlyList<string> Extra)
+internal sealed record TreeComparison(RecordedTree Tree, int Recorded, int Modelled, int Matched, IReadOnlyList<string> Missing, IReadOnlyList<string> Extra)
 {
+    public string Step => Tree.Step;
+
     /// <summary>Share of the recorded calls whose function the model has.</summary>
     public double Coverage => Recorded == 0 ? 1 : (double)Modelled / Recorded;
 
     /// <summary>Share of those that the model made too, in the same order and nesting.</summary>
     public double Share => Modelled == 0 ? 1 : (double)Matched / Modelled;
 
-    public static TreeComparison Compare(string step, List<CallTree> recorded, List<CallTree> model, Func<string, bool> modelled, Func<string, bool> known)
+    public static TreeComparison Compare(RecordedTree tree, List<CallTree> model, Func<string, bool> modelled, Func<string, bool> known)
     {
+        List<CallTree> recorded = tree.Own;
         int total = recorded.Sum(static r => r.Flatten().Count());
         int covered = recorded.Sum(r => r.Flatten().Count(c => modelled(c.Name)));
         List<string> left = CallTree.Paths(Fold(CallTree.Filter(recorded, modelled)));
         List<string> right = CallTree.Paths(Fold(CallTree.Filter(model, known)));
         (List<string> missing, List<string> extra, int matched) = Align(left, right);
-        return new TreeComparison(step, total, left.Count, matched, missing, extra) { RecordedModelled = covered };
+        return new TreeComparison(tree, total, left.Count, matched, missing, extra) { RecordedModelled = covered };
     }
 
     /// <summary>Recorded calls, repeats counted, whose function the model has.</summary>
@@ -30,14 +33,12 @@ internal sealed record TreeComparison(string Step, int Recorded, int Modelled, i
         List<CallTree> result = [];
         foreach (CallTree call in calls)
         {
-            var folded = new CallTree(call.Name, Fold(call.Children));
-            if (result.Count == 0 || !Same(result[^1], folded))
-                result.Add(folded);
+            // A leaf once: how often it was called in a row (pages, MSRs, table entries) is not the path.
+            if (call.Children.Count > 0 || result.Count == 0 || result[^1].Name != call.Name || result[^1].Children.Count > 0)
+                result.Add(new CallTree(call.Name, Fold(call.Children)));
         }
         return result;
     }
-
-    private static bool Same(CallTree a, CallTree b) => a.Name == b.Name && a.Children.Count == b.Children.Count && a.Children.Zip(b.Children).All(static p => Same(p.First, p.Second));
 
     private static (List<string> Missing, List<string> Extra, int Matched) Align(List<string> a, List<string> b)
     {
