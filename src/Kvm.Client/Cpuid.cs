@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Kvm.Abi;
 using static Kvm.Abi.Uapi;
 
@@ -16,9 +17,16 @@ internal static class Cpuid
             using var argument = new VariableArgument<kvm_cpuid2, kvm_cpuid_entry2>(room, EntriesOffset);
             argument.Header.nent = (uint)room;
             long result = fd.TryIoctl(request, argument.Address);
-            if (result >= 0) return argument.Elements[..(int)argument.Header.nent].ToArray();
+            if (result >= 0) return Filled(argument.Elements[..(int)argument.Header.nent]);
             if (result != -(long)Errno.E2BIG || room >= 4096) throw new KvmException(IoctlNames.Of(request), (Errno)(-result));
         }
+    }
+
+    /// <summary>KVM_GET_CPUID2 of Linux 6.1 leaves nent as it was on success: behind the last entry there are the zeroes of the buffer.</summary>
+    private static kvm_cpuid_entry2[] Filled(ReadOnlySpan<kvm_cpuid_entry2> entries)
+    {
+        while (!entries.IsEmpty && MemoryMarshal.AsBytes(entries[^1..]).IndexOfAnyExcept((byte)0) < 0) entries = entries[..^1];
+        return entries.ToArray();
     }
 
     public static void Set(KvmFd fd, ReadOnlySpan<kvm_cpuid_entry2> entries)
