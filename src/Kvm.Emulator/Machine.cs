@@ -37,7 +37,11 @@ public sealed class Machine : IDisposable
     {
         ulong ticks = (ulong)(Time.GetTimestamp() - epochTimestamp);
         ulong frequency = (ulong)Time.TimestampFrequency;
-        return frequency == hz ? ticks : (ulong)((UInt128)ticks * hz / frequency);
+        if (frequency == hz)
+            return ticks;
+        // Whole seconds apart, so that 64 bits are enough: frequency * hz is far below 2^64 for any real clock.
+        (ulong seconds, ulong rest) = Math.DivRem(ticks, frequency);
+        return frequency <= ulong.MaxValue / Math.Max(hz, 1) ? (seconds * hz) + (rest * hz / frequency) : (ulong)((UInt128)ticks * hz / frequency);
     }
 
     /// <summary>Asks every processor that executes instructions to drop translations and decoded code at its next boundary.</summary>

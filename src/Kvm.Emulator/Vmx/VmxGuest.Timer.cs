@@ -12,6 +12,11 @@ internal sealed unsafe partial class VmxGuest
     private ulong deadline = ulong.MaxValue;
     private ulong armedFor = ulong.MaxValue;
     private bool timerRuns;
+    private volatile bool timerFired;
+
+    /// <summary>Software's way to switch the timer off. Its deadline, minutes away, is not computed at entry but from the moment the host timer looks.</summary>
+    private const uint Idle = uint.MaxValue;
+    private const ulong IdleDeadline = ulong.MaxValue - 1;
 
     /// <summary>Counter value now, for "save VMX-preemption timer value".</summary>
     internal uint PreemptionTimerValue
@@ -35,6 +40,13 @@ internal sealed unsafe partial class VmxGuest
             cpu.Request(ExitRequests.Timer | ExitRequests.Reevaluate);
             return;
         }
+        if (value == Idle && (unit.ExitControls & VmExitControls.SavePreemptionTimer) == 0)
+        {
+            deadline = IdleDeadline;
+            if (armedFor == ulong.MaxValue)
+                LookLater();
+            return;
+        }
         ulong now = cpu.ReadTsc();
         deadline = ((now >> preemptionShift) + value) << preemptionShift;
         if (deadline < armedFor || armedFor <= now)
@@ -47,6 +59,12 @@ internal sealed unsafe partial class VmxGuest
             return false;
         if (deadline == 0)
             return true;
+        if (deadline == IdleDeadline)
+        {
+            if (timerFired)
+                LookLater();
+            return false;
+        }
         ulong now = cpu.ReadTsc();
         if (now >= deadline)
             return true;
@@ -55,12 +73,27 @@ internal sealed unsafe partial class VmxGuest
         return false;
     }
 
+    /// <summary>The idle value's full time from now on.</summary>
+    private void LookLater()
+    {
+        ulong now = cpu.ReadTsc();
+        deadline = ((now >> preemptionShift) + Idle) << preemptionShift;
+        Arm(now);
+    }
+
     private void Arm(ulong now)
     {
         armedFor = deadline;
+        timerFired = false;
         double seconds = Math.Min((double)(deadline - now) / cpu.Model.TscHz, 86_400);
-        timer ??= cpu.Machine.Time.CreateTimer(static state => ((VmxGuest)state!).cpu.RequestTimer(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        timer ??= cpu.Machine.Time.CreateTimer(static state => ((VmxGuest)state!).TimerFired(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         timer.Change(TimeSpan.FromTicks(Math.Max(1, (long)(seconds * TimeSpan.TicksPerSecond))), Timeout.InfiniteTimeSpan);
+    }
+
+    private void TimerFired()
+    {
+        timerFired = true;
+        cpu.RequestTimer();
     }
 
     private void StopTimer()
