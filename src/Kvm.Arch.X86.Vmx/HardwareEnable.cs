@@ -45,6 +45,9 @@ public sealed unsafe partial class KvmIntel
             LoadedVmcsClearLocal(vmcs);
     }
 
+    /// <summary>VMCSs that are loaded on a CPU.</summary>
+    internal int LoadedOn(int cpu) => loadedVmcssOnCpu[cpu].Count;
+
     /// <summary>Leaves VMX operation on the current CPU after writing back every VMCS loaded on it.</summary>
     [KernelFunction("vmx_hardware_disable", File = "arch/x86/kvm/vmx/vmx.c", Formerly = "hardware_disable")]
     public void HardwareDisable()

@@ -48,12 +48,16 @@ internal sealed class IntelHost : IDisposable
 
     public int OpenKvm() => Process.Open("/dev/kvm").Value;
 
+    /// <summary>The descriptor of the VM created last.</summary>
+    public int VmFd { get; private set; } = -1;
+
     public int CreateVm()
     {
         int kvm = OpenKvm();
         int vm = Process.Ioctl(kvm, KVM_CREATE_VM).Value;
         Process.Close(kvm);
         vm.Should().BePositive();
+        VmFd = vm;
         return vm;
     }
 
