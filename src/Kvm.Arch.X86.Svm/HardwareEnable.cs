@@ -17,6 +17,9 @@ public sealed unsafe partial class KvmAmd
     private readonly ulong[] currentTscRatio;
     private bool erratum383Found;
 
+    /// <summary>A copy of a CPU's svm_data.</summary>
+    internal SvmCpuData CpuData(int cpu) => svmData[cpu];
+
     /// <summary>
     /// Turns SVM on for the current CPU: EFER.SVME, then the host save area. -EBUSY when SVME is set already (someone else uses SVM), -EINVAL without SVM.
     /// </summary>
