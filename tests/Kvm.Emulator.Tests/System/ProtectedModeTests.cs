@@ -139,6 +139,37 @@ public sealed unsafe class ProtectedModeTests
         Frame(m, 0).Should().Be(BareMachine.Tss2Selector);
     }
 
+    // ---- instruction fetch ----
+
+    [Theory]
+    [InlineData(0x8002u, true)]
+    [InlineData(0x8001u, false)]
+    public void Execution_beyond_the_limit_of_CS_faults(uint limit, bool reaches)
+    {
+        using BareMachine m = Create();
+        m.SetGate32(Fault.GP, BareMachine.Gate(SegmentRights.InterruptGate32, BareMachine.Code32, Handler));
+        m.Bytes(BareMachine.Code, 0x90, 0x90, 0xf4);
+        m.Cpu.Segment(Seg.CS).Limit = limit;
+        m.Cpu.UpdateMode();
+        m.Run();
+        m.State->Rip.Should().Be(reaches ? BareMachine.Code + 3 : Handler + 1);
+        if (!reaches)
+            Frame(m, 1).Should().Be((uint)BareMachine.Code + 2);
+    }
+
+    [Fact]
+    public void An_instruction_that_straddles_the_limit_of_CS_faults_at_its_start()
+    {
+        using BareMachine m = Create();
+        m.SetGate32(Fault.GP, BareMachine.Gate(SegmentRights.InterruptGate32, BareMachine.Code32, Handler));
+        m.Assemble(BareMachine.Code, a => a.mov(eax, 0x12345678), 32);
+        m.Cpu.Segment(Seg.CS).Limit = (uint)BareMachine.Code + 3;
+        m.Cpu.UpdateMode();
+        m.Run();
+        m.State->Rip.Should().Be(Handler + 1);
+        Frame(m, 1).Should().Be((uint)BareMachine.Code);
+    }
+
     // ---- call gates ----
 
     [Fact]
