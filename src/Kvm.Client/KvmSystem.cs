@@ -18,6 +18,9 @@ public sealed class KvmSystem : IDisposable
     /// <summary>Bytes to map from a vCPU descriptor: the kvm_run page and the pages behind it.</summary>
     public int VcpuMmapSize => (int)Fd.Ioctl(KVM_GET_VCPU_MMAP_SIZE, 0);
 
+    /// <summary>How many vCPUs a VM may have.</summary>
+    public VcpuLimits VcpuLimits => VcpuLimits.Of(this);
+
     /// <summary>Opens the KVM device of <paramref name="backend"/>.</summary>
     /// <exception cref="KvmException">ENOENT or ENODEV: no KVM there (no device node, no module, no hardware support). EACCES: no permission.</exception>
     public static KvmSystem Open(IKvmBackend backend, string path = "/dev/kvm")
