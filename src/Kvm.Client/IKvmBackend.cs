@@ -30,6 +30,22 @@ public interface IKvmBackend
 
     long Munmap(ulong address, ulong length);
 
+    /// <summary>Changes the protection of whole pages.</summary>
+    long Mprotect(ulong address, ulong length, int prot);
+
+    /// <summary>A counter that KVM_IRQFD and KVM_IOEVENTFD take; read and written as 8 bytes.</summary>
+    /// <returns>A descriptor, or a negative errno.</returns>
+    long Eventfd(uint initial, int flags);
+
+    long Read(int fd, ulong buffer, ulong count);
+
+    long Write(int fd, ulong buffer, ulong count);
+
+    long Lseek(int fd, long offset, int whence);
+
+    /// <summary>The events of a descriptor that are ready now (POLLIN, POLLOUT…), or a negative errno.</summary>
+    long Poll(int fd);
+
     /// <summary>Names the calling thread, for <see cref="Interrupt"/>.</summary>
     long CurrentThread();
 

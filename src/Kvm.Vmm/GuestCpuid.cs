@@ -12,6 +12,10 @@ public static class GuestCpuid
     private const uint TscDeadlineBit = 1 << 24;   // leaf 1 ECX
     private const uint HypervisorBit = 1u << 31;   // leaf 1 ECX
 
+    /// <summary>Paravirtual features that KVM offers but refuses to enable without a local APIC in the kernel.</summary>
+    private const uint NeedLapic = (1u << KVM_FEATURE_ASYNC_PF) | (1u << KVM_FEATURE_PV_EOI) | (1u << KVM_FEATURE_PV_UNHALT) |
+        (1u << KVM_FEATURE_ASYNC_PF_VMEXIT) | (1u << KVM_FEATURE_PV_SEND_IPI) | (1u << KVM_FEATURE_ASYNC_PF_INT);
+
     public static void Apply(KvmSystem kvm, Vcpu vcpu, bool irqchip)
     {
         kvm_cpuid_entry2[] entries = kvm.GetSupportedCpuid();
@@ -34,6 +38,9 @@ public static class GuestCpuid
                     entry.ecx &= ~(X2ApicBit | TscDeadlineBit);
                 }
 
+                break;
+            case (uint)KVM_CPUID_FEATURES when !irqchip:
+                entry.eax &= ~NeedLapic;
                 break;
             case 0xb or 0x1f:
                 entry.edx = apicId;

@@ -38,6 +38,22 @@ public sealed class ModelBackend : IKvmBackend
 
     public long Munmap(ulong address, ulong length) => Process.Munmap(address, length).Raw;
 
+    public long Mprotect(ulong address, ulong length, int prot) => Process.Mprotect(address, length, prot).Raw;
+
+    public long Eventfd(uint initial, int flags) => Process.Eventfd(initial, flags).Raw;
+
+    public long Read(int fd, ulong buffer, ulong count) => Process.Read(fd, buffer, count).Raw;
+
+    public long Write(int fd, ulong buffer, ulong count) => Process.Write(fd, buffer, count).Raw;
+
+    public long Lseek(int fd, long offset, int whence) => Process.Lseek(fd, offset, whence).Raw;
+
+    public long Poll(int fd)
+    {
+        long ready = Process.Poll(fd).Raw;
+        return ready < 0 ? ready : ready & (POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP);
+    }
+
     public long CurrentThread()
     {
         HostTask task = Process.Task;
@@ -78,5 +94,6 @@ public sealed class ModelBackend : IKvmBackend
         }
     }
 
-    private HostProcess Process => Volatile.Read(ref _process) ?? throw new ObjectDisposedException(Name);
+    /// <summary>The process whose descriptors these are.</summary>
+    public HostProcess Process => Volatile.Read(ref _process) ?? throw new ObjectDisposedException(Name);
 }

@@ -36,6 +36,35 @@ internal sealed unsafe class NativeBackend : IKvmBackend
 
     public long Munmap(ulong address, ulong length) => Result(LibC.munmap((void*)address, (nuint)length));
 
+    public long Mprotect(ulong address, ulong length, int prot) => Result(LibC.mprotect((void*)address, (nuint)length, prot));
+
+    public long Eventfd(uint initial, int flags) => Result(LibC.eventfd(initial, flags));
+
+    public long Read(int fd, ulong buffer, ulong count)
+    {
+        nint result = LibC.read(fd, (void*)buffer, (nuint)count);
+        return result >= 0 ? result : -LibC.errno;
+    }
+
+    public long Write(int fd, ulong buffer, ulong count)
+    {
+        nint result = LibC.write(fd, (void*)buffer, (nuint)count);
+        return result >= 0 ? result : -LibC.errno;
+    }
+
+    public long Lseek(int fd, long offset, int whence)
+    {
+        nint result = LibC.lseek(fd, (nint)offset, whence);
+        return result >= 0 ? result : -LibC.errno;
+    }
+
+    public long Poll(int fd)
+    {
+        var poll = new LibC.PollFd { fd = fd, events = POLLIN | POLLPRI | POLLOUT };
+        int result = LibC.poll(&poll, 1, 0);
+        return result >= 0 ? (poll.revents & POLLNVAL) != 0 ? -(long)Abi.Errno.EBADF : poll.revents : -LibC.errno;
+    }
+
     public long CurrentThread()
     {
         if (t_thread == 0)

@@ -43,6 +43,15 @@ internal static unsafe partial class LibC
     public static partial int munmap(void* addr, nuint length);
 
     [LibraryImport("libc", SetLastError = true)]
+    public static partial int mprotect(void* addr, nuint len, int prot);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint lseek(int fd, nint offset, int whence);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int poll(PollFd* fds, nuint nfds, int timeout);
+
+    [LibraryImport("libc", SetLastError = true)]
     public static partial int getpid();
 
     /// <summary>The first real-time signal that the C library leaves free.</summary>
@@ -54,6 +63,15 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint syscall(nint number, nint arg1, nint arg2, nint arg3);
+
+    /// <summary><c>struct pollfd</c>.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct PollFd
+    {
+        public int fd;
+        public short events;
+        public short revents;
+    }
 
     /// <summary><c>struct sigaction</c> of glibc and musl on x86-64.</summary>
     [StructLayout(LayoutKind.Sequential)]

@@ -8,7 +8,7 @@ using static Kvm.Abi.Uapi;
 namespace Kvm.Conformance.Tests.Replay;
 
 /// <summary>Performs a scenario's steps on a kernel and compares every answer that the recording says is comparable.</summary>
-internal sealed unsafe class Replayer : IDisposable
+internal sealed unsafe partial class Replayer : IDisposable
 {
     private readonly IKvmBackend _kernel;
     private readonly Func<IKvmBackend> _newKernel;
@@ -79,7 +79,7 @@ internal sealed unsafe class Replayer : IDisposable
             case "sweep_enable_cap": SweepEnableCap(step); return true;
             case "sleep": Thread.Sleep(step.GetProperty("ms").GetInt32()); return true;
             case "const": return true; // structure offsets: Kvm.Abi.Tests
-            default: return false;
+            default: return PerformFile(op, step);
         }
     }
 
@@ -94,7 +94,7 @@ internal sealed unsafe class Replayer : IDisposable
     private void Mmap(JsonElement step)
     {
         string protection = step.GetProperty("prot").GetString()!, flags = step.GetProperty("flags").GetString()!;
-        int prot = (protection.Contains('r') ? PROT_READ : 0) | (protection.Contains('w') ? PROT_WRITE : 0) | (protection.Contains('x') ? PROT_EXEC : 0);
+        int prot = Protection(protection);
         int bits = (flags.Contains("shared") ? MAP_SHARED : MAP_PRIVATE) | (flags.Contains("anon") ? MAP_ANONYMOUS : 0);
         int fd = step.GetProperty("fd").ValueKind == JsonValueKind.Null ? -1 : Fd(step);
         ulong length = step.GetProperty("len").GetUInt64();
@@ -102,6 +102,8 @@ internal sealed unsafe class Replayer : IDisposable
         if (address >= 0) _memory[step.GetProperty("as").GetString()!] = ((ulong)address, length);
         Answer(step, address);
     }
+
+    private static int Protection(string text) => (text.Contains('r') ? PROT_READ : 0) | (text.Contains('w') ? PROT_WRITE : 0) | (text.Contains('x') ? PROT_EXEC : 0);
 
     private void Ioctl(JsonElement step)
     {
