@@ -78,6 +78,7 @@ public sealed unsafe partial class Processor : IDisposable
         DisposeCode();
         DisposeVmx();
         Mmu.Dispose();
+        wake.Dispose();
         svm?.Dispose();
         NativeMemory.AlignedFree(State);
         State = null;

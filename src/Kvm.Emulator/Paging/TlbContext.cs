@@ -4,8 +4,13 @@ namespace Kvm.Emulator;
 internal readonly record struct TlbKey(ushort Tag, ushort Pcid, uint Mode, ulong NestedRoot);
 
 /// <summary>Whose rights a table holds.</summary>
-internal enum Privilege { Supervisor = 0, User = 1, /// <summary>Supervisor with RFLAGS.AC overriding SMAP.</summary>
-    SupervisorAc = 2 }
+internal enum Privilege
+{
+    Supervisor = 0,
+    User = 1,
+    /// <summary>Supervisor with RFLAGS.AC overriding SMAP.</summary>
+    SupervisorAc = 2,
+}
 
 /// <summary>The tables of one address-space tag: supervisor, user, and supervisor with SMAP overridden.</summary>
 internal sealed class TlbContext : IDisposable
