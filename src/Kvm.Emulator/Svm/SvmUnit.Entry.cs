@@ -197,6 +197,10 @@ internal sealed unsafe partial class SvmUnit
         bool hasError = (e & SvmEvent.ErrorCodeValid) != 0 && type == SvmEvent.TypeException;
         if (type == SvmEvent.TypeException && vector == Fault.DB)
             state->PendingDebug = 0;
+
+        // An NMI is vector 2 whatever the vector field says.
+        if (type == SvmEvent.TypeNmi)
+            vector = 2;
         Deliver(new EventInfo(vector, eventType, hasError, v->Control.EventInjError, length));
     }
 
