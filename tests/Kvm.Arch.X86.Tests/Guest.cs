@@ -126,6 +126,21 @@ internal sealed unsafe class Guest : IDisposable
 
     public KvmResult RunOnce() => Process.Ioctl(VcpuFd, KVM_RUN);
 
+    /// <summary>The instruction emulator on these bytes, as an exit handler calls it: 1 or 0.</summary>
+    public int Emulate(params ReadOnlySpan<byte> insn)
+    {
+        using (Kernel.Host.Enter(Process.Task))
+        using (Vcpu.Mutex.Enter())
+        {
+            Vcpu.Load();
+            Vcpu.SrcuReadLock();
+            int r = Vcpu.EmulateInstructionFromBuffer(insn);
+            Vcpu.SrcuReadUnlock();
+            Vcpu.Put();
+            return r;
+        }
+    }
+
     /// <summary>KVM_RUN that must succeed: the exit reason.</summary>
     public uint RunToExit()
     {

@@ -45,7 +45,7 @@ public unsafe partial class X86Vcpu
 
     /// <summary>kvm_cpu_has_injectable_intr: with userspace's local APIC, a vector that KVM_INTERRUPT left.</summary>
     [KernelFunction("kvm_cpu_has_injectable_intr", File = "arch/x86/kvm/irq.c")]
-    private bool HasInjectableIntr()
+    public bool CpuHasInjectableIntr()
     {
         using var _ = FunctionTrace.Enter("kvm_cpu_has_injectable_intr");
         FunctionTrace.Leaf("kvm_cpu_has_extint");
@@ -92,7 +92,7 @@ public unsafe partial class X86Vcpu
         if (r < 0)
             return EventResult(r, ref reqImmediateExit);
 
-        if (HasInjectableIntr())
+        if (CpuHasInjectableIntr())
         {
             r = canInject ? Ops.InterruptAllowed(this, true) : -EBUSY;
             if (r < 0)
@@ -103,7 +103,7 @@ public unsafe partial class X86Vcpu
                 Ops.InjectIrq(this, false);
             }
 
-            if (HasInjectableIntr())
+            if (CpuHasInjectableIntr())
                 Ops.EnableIrqWindow(this);
         }
 

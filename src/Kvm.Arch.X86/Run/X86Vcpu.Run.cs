@@ -202,9 +202,6 @@ public unsafe partial class X86Vcpu
     /// <summary>dm_request_for_irq_injection: userspace waits for a moment to inject.</summary>
     private bool DmRequestForIrqInjection => Run->request_interrupt_window != 0;
 
-    /// <summary>kvm_cpu_has_injectable_intr: with the interrupt controller in userspace, a vector it queued.</summary>
-    public bool CpuHasInjectableIntr() => Interrupt.Injected;
-
     /// <summary>kvm_cpu_accept_dm_intr: there is a place to keep a vector.</summary>
     private bool AcceptDmIntr => !Interrupt.Injected;
 
