@@ -268,6 +268,10 @@ public sealed unsafe partial class X86EmulateContext
         RegWrite(reg, Merge(old, old + (ulong)by, mask));
     }
 
+    /// <summary>
+    /// string_insn_completed: the end condition of CMPS and SCAS. A count that has reached zero ends nothing here: the guest is entered again at the instruction,
+    /// which then does nothing.
+    /// </summary>
     private bool StringCompleted()
     {
         if ((flags & NoWrite) == 0 || (flags & PortOut) != 0)

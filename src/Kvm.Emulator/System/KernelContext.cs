@@ -20,6 +20,6 @@ public readonly record struct KernelContext
     public ulong SysenterEntry { get; init; }
     public ulong SysenterStack { get; init; }
     public ulong TscAux { get; init; }
-    /// <summary>CR4 bits beyond what every 64-bit kernel sets (PAE, PGE, PSE, OSFXSR, OSXMMEXCPT, MCE); unsupported ones are dropped.</summary>
+    /// <summary>CR4 bits beyond what every 64-bit kernel sets (PAE, PGE, PSE, OSFXSR, OSXMMEXCPT); unsupported ones are dropped.</summary>
     public ulong ExtraCr4 { get; init; }
 }

@@ -69,8 +69,6 @@ public sealed unsafe partial class Processor
         Seg segment = read ? Seg.ES : op->Segment;
         if (!CheckPortAccess(port, size))
             return ExecStatus.Fault;
-        if (repeat && (s->Gpr[1] & mask) == 0)
-            return ExecStatus.Next;
         if (NonRoot is { } guest)
         {
             ulong offset = s->Gpr[index] & mask;
@@ -78,6 +76,9 @@ public sealed unsafe partial class Processor
             if (guest.Io(op->Length, new IoAccess(port, (byte)size, read, true, repeat, false, op->AddressWidth, segment, linear)))
                 return ExecStatus.Switched;
         }
+        // Intercepts come before the count is looked at: REP with a count of zero exits too.
+        if (repeat && (s->Gpr[1] & mask) == 0)
+            return ExecStatus.Next;
         ulong step = (s->Rflags & Flags.DF) != 0 ? (ulong)-size : (ulong)size;
         // A long transfer lets the run loop look up now and then.
         for (int turn = 4096; ; turn--)

@@ -74,7 +74,7 @@ public sealed unsafe partial class Processor
         CpuState* s = State;
         s->Cr0 = Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.PG;
         s->Cr3 = context.Cr3;
-        s->Cr4 = (Cr4.PAE | Cr4.PGE | Cr4.PSE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.MCE | context.ExtraCr4) & Cr4Mask;
+        s->Cr4 = (Cr4.PAE | Cr4.PGE | Cr4.PSE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | context.ExtraCr4) & Cr4Mask;
         s->Efer = (s->Efer & Efer.SVME) | Efer.SCE | Efer.LME | Efer.LMA | (Model.FeatureExtEdx(20) ? Efer.NXE : 0);
         Rflags = Flags.Fixed1;
         s->Cpl = 0;

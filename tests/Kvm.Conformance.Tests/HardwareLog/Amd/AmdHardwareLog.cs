@@ -25,7 +25,7 @@ public sealed class AmdHardwareLog(ITestOutputHelper output)
         _ => false,
     };
 
-    public static TheoryData<string> Sessions => ["", "nested=0"];
+    public static TheoryData<string> Sessions => ["", "nested=0", "npt=0"];
 
     [Theory]
     [MemberData(nameof(Sessions))]
