@@ -26,8 +26,8 @@ internal sealed unsafe class SvmHardwareRecorder : IHardwareObserver
 
     public void Msr(Processor cpu, bool write, uint index, ulong value, bool faulted)
     {
-        // The recording leaves the time-stamp counter out.
-        if (index != tsc)
+        // The recording leaves the time-stamp counter out, and the guest.
+        if (index != tsc && cpu.NonRoot is null)
             Add(new HardwareOp(cpu.Index, "", write ? "WRMSR" : "RDMSR", index, faulted ? 0 : value, faulted));
     }
 
