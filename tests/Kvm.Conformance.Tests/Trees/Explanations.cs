@@ -10,8 +10,6 @@ internal static partial class Explanations
     {
         if (tree.Step.Contains("touch-kvm_run", StringComparison.Ordinal))
             return "D-CORE-1: pages of a vCPU are mapped by mmap";
-        if (EmptyRepetition().IsMatch(tree.Step) && path.Contains("kvm_arch_vcpu_ioctl_run", StringComparison.Ordinal))
-            return "D-VMX-5: the recorded processor exits for a repetition with count 0";
         if (Interrupted(tree) && SecondRound().IsMatch(path))
             return "the recorded thread was interrupted or preempted there and went round once more";
         foreach ((Regex pattern, string reason) in reasons)
@@ -47,9 +45,6 @@ internal static partial class Explanations
 
     [GeneratedRegex("kvm_arch_vcpu_ioctl_run > (record_steal_time|kvm_service_local_tlb_flush_requests|(vmx|svm)_(prepare_switch_to_guest|vcpu_run|handle_exit_irqoff|handle_exit)(?! > (handle_|svm_invoke_exit_handler > ))( > .*)?)$")]
     private static partial Regex SecondRound();
-
-    [GeneratedRegex("^3[67]-")]
-    private static partial Regex EmptyRepetition();
 
     [GeneratedRegex("(kvm_mmu_slot_\\w+|kvm_tdp_mmu_zap_all|kvm_tdp_mmu_map|kvm_mmu_uninit_tdp_mmu|kvm_mmu_free_roots) > .*(tdp_iter_\\w+|tdp_mmu_next_root|handle_changed_spte\\w*|__handle_changed_spte|smp_call_function_single)$")]
     private static partial Regex TableWalk();

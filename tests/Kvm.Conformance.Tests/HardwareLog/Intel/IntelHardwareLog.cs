@@ -61,7 +61,7 @@ public sealed class IntelHardwareLog(ITestOutputHelper output)
             KvmResult r = session.Run(i);
             if (step.Result is { } expected)
                 ((int)r.Errno).Should().Be(expected.Errno, name);
-            Add(name, Explanations.WithoutEmptyRepetition(name, step.Operations));
+            Add(name, step.Operations);
         }
         if (runGuest)
             session.Exits.Should().Equal(session.Steps.Where(static s => s.Contains("KVM_RUN-", StringComparison.Ordinal)).Select(static s => s[11..]).Skip(1));
