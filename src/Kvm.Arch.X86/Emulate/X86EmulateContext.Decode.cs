@@ -307,10 +307,12 @@ public sealed unsafe partial class X86EmulateContext
             op.Type = EmulOperand.Kind.Reg;
             op.HighByte = register is Register.AH or Register.CH or Register.DH or Register.BH;
             op.Reg = register.GetFullRegister().GetNumber();
+            RegModify(op.Reg);
         }
         else if (register.IsGPR())
         {
             op.Type = EmulOperand.Kind.Reg;
+            RegModify(op.Reg);
         }
         else if (register.IsSegmentRegister())
         {

@@ -191,7 +191,7 @@ public sealed unsafe partial class X86EmulateContext
         switch (op.Type)
         {
             case Kind.Reg:
-                RegAssign(op.Reg, op.HighByte, op.Bytes, op.Val);
+                RegStore(op.Reg, op.HighByte, op.Bytes, op.Val);
                 return Continue;
             case Kind.Mem when lockPrefix || insn.Mnemonic == Mnemonic.Xchg:
             {

@@ -129,6 +129,7 @@ public sealed unsafe partial class X86EmulateContext
             return;
         }
 
+        RegModify(RAX);
         src.Type = Kind.Reg;
         src.Reg = RAX;
         src.HighByte = false;

@@ -148,18 +148,33 @@ public sealed unsafe partial class X86EmulateContext
         regsDirty |= 1u << reg;
     }
 
+    /// <summary>
+    /// reg_rmw: the register will be changed. Register operands are marked while decoding and written later without marking: when userspace sets the
+    /// registers between an access that it serves and the completion, what the instruction loaded is lost.
+    /// </summary>
+    private void RegModify(int reg)
+    {
+        RegRead(reg);
+        regsDirty |= 1u << reg;
+    }
+
+    /// <summary>write_register_operand.</summary>
+    private void RegStore(int reg, bool highByte, int bytes, ulong value) => regs[reg] = Insert(regs[reg], highByte, bytes, value);
+
+    private static ulong Insert(ulong old, bool highByte, int bytes, ulong value) => bytes switch
+    {
+        1 when highByte => (old & ~0xff00ul) | ((value & 0xff) << 8),
+        1 => (old & ~0xfful) | (byte)value,
+        2 => (old & ~0xfffful) | (ushort)value,
+        4 => (uint)value,
+        _ => value,
+    };
+
     /// <summary>assign_register: 1 and 2 bytes keep the rest, 4 bytes clear the upper half.</summary>
     private void RegAssign(int reg, bool highByte, int bytes, ulong value)
     {
         ulong old = bytes < 4 ? RegRead(reg) : 0;
-        RegWrite(reg, bytes switch
-        {
-            1 when highByte => (old & ~0xff00ul) | ((value & 0xff) << 8),
-            1 => (old & ~0xfful) | (byte)value,
-            2 => (old & ~0xfffful) | (ushort)value,
-            4 => (uint)value,
-            _ => value,
-        });
+        RegWrite(reg, Insert(old, highByte, bytes, value));
     }
 
     private ulong RegRead(int reg, bool highByte, int bytes)
@@ -174,7 +189,7 @@ public sealed unsafe partial class X86EmulateContext
         };
     }
 
-    /// <summary>emulator_writeback_register_cache: changed registers go to the vCPU.</summary>
+    /// <summary>emulator_writeback_register_cache: changed registers go to the vCPU, and stay marked: the instruction may not be over.</summary>
     [KernelFunction("writeback_registers", File = "arch/x86/kvm/emulate.c")]
     public void WritebackRegisterCache()
     {
@@ -187,8 +202,6 @@ public sealed unsafe partial class X86EmulateContext
             FunctionTrace.Leaf("emulator_write_gpr");
             vcpu.RegisterWriteRaw((KvmReg)i, regs[i]);
         }
-
-        regsDirty = 0;
     }
 
     // ---- faults ----
