@@ -68,7 +68,8 @@ internal sealed unsafe partial class VmxGuest
         ulong now = cpu.ReadTsc();
         if (now >= deadline)
             return true;
-        if (armedFor <= now)
+        // Host timers count whole milliseconds and may fire early: then there is none left to wait for.
+        if (timerFired || armedFor <= now)
             Arm(now);
         return false;
     }

@@ -696,7 +696,7 @@ public unsafe class VmExitTests
         using VmxMachine m = Long(a => a.db(0xeb, 0xfe));
         m.Set(VmcsField.PIN_BASED_VM_EXEC_CONTROL, (ulong)PinBasedControls.PreemptionTimer);
         m.Set(VmcsField.VM_EXIT_CONTROLS, (ulong)VmExitControls.SavePreemptionTimer);
-        m.Write(VmcsField.VMX_PREEMPTION_TIMER_VALUE, (m.Cpu.Model.TscHz / 200) >> m.Capabilities.PreemptionTimerShift);
+        m.Write(VmcsField.VMX_PREEMPTION_TIMER_VALUE, (m.Cpu.Model.TscHz / 2) >> m.Capabilities.PreemptionTimerShift);
         m.Launch().Should().Be(VmxExitReason.PREEMPTION_TIMER);
         m.Read(VmcsField.VMX_PREEMPTION_TIMER_VALUE).Should().Be(0);
     }
@@ -707,7 +707,7 @@ public unsafe class VmExitTests
         using VmxMachine m = Long(a => a.hlt());
         m.Clear(VmcsField.CPU_BASED_VM_EXEC_CONTROL, (ulong)PrimaryControls.HltExiting);
         m.Set(VmcsField.PIN_BASED_VM_EXEC_CONTROL, (ulong)PinBasedControls.PreemptionTimer);
-        m.Write(VmcsField.VMX_PREEMPTION_TIMER_VALUE, (m.Cpu.Model.TscHz / 200) >> m.Capabilities.PreemptionTimerShift);
+        m.Write(VmcsField.VMX_PREEMPTION_TIMER_VALUE, (m.Cpu.Model.TscHz / 2) >> m.Capabilities.PreemptionTimerShift);
         m.Launch().Should().Be(VmxExitReason.PREEMPTION_TIMER);
         m.Read(VmcsField.GUEST_ACTIVITY_STATE).Should().Be((ulong)ActivityState.Hlt);
         m.Read(VmcsField.GUEST_RIP).Should().Be(VmxMachine.CodeAddress + 1);
