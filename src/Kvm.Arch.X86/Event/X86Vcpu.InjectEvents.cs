@@ -26,9 +26,23 @@ public unsafe partial class X86Vcpu
 
     private static string ExceptionName(int vector) => vector switch
     {
-        DE_VECTOR => "DE", DB_VECTOR => "DB", BP_VECTOR => "BP", OF_VECTOR => "OF", BR_VECTOR => "BR", UD_VECTOR => "UD", NM_VECTOR => "NM",
-        DF_VECTOR => "DF", TS_VECTOR => "TS", NP_VECTOR => "NP", SS_VECTOR => "SS", GP_VECTOR => "GP", PF_VECTOR => "PF", MF_VECTOR => "MF",
-        AC_VECTOR => "AC", MC_VECTOR => "MC", _ => vector.ToString(),
+        DE_VECTOR => "DE",
+        DB_VECTOR => "DB",
+        BP_VECTOR => "BP",
+        OF_VECTOR => "OF",
+        BR_VECTOR => "BR",
+        UD_VECTOR => "UD",
+        NM_VECTOR => "NM",
+        DF_VECTOR => "DF",
+        TS_VECTOR => "TS",
+        NP_VECTOR => "NP",
+        SS_VECTOR => "SS",
+        GP_VECTOR => "GP",
+        PF_VECTOR => "PF",
+        MF_VECTOR => "MF",
+        AC_VECTOR => "AC",
+        MC_VECTOR => "MC",
+        _ => vector.ToString(),
     };
 
     /// <summary>kvm_check_nested_events.</summary>

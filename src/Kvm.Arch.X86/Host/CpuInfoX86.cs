@@ -59,8 +59,17 @@ public sealed class CpuInfoX86
     {
         var copy = new CpuInfoX86
         {
-            Vendor = Vendor, Family = Family, Model = Model, Stepping = Stepping, CpuidLevel = CpuidLevel, ExtendedCpuidLevel = ExtendedCpuidLevel,
-            Power = Power, PhysBits = PhysBits, VirtBits = VirtBits, Microcode = Microcode, bugs = bugs,
+            Vendor = Vendor,
+            Family = Family,
+            Model = Model,
+            Stepping = Stepping,
+            CpuidLevel = CpuidLevel,
+            ExtendedCpuidLevel = ExtendedCpuidLevel,
+            Power = Power,
+            PhysBits = PhysBits,
+            VirtBits = VirtBits,
+            Microcode = Microcode,
+            bugs = bugs,
         };
         capability.CopyTo(copy.capability, 0);
         VmxCapability.CopyTo(copy.VmxCapability, 0);

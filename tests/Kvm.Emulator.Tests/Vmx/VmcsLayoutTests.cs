@@ -14,8 +14,12 @@ public unsafe class VmcsLayoutTests
 
     private static readonly VmxCapabilities Everything = new()
     {
-        PinBased = 0xffff_ffff_0000_0016, ProcBased = 0xffff_ffff_0401_e172, ProcBased2 = 0xffff_ffff_0000_0000, ProcBased3 = ulong.MaxValue,
-        Exit = 0xffff_ffff_0003_6dff, Entry = 0xffff_ffff_0000_11ff,
+        PinBased = 0xffff_ffff_0000_0016,
+        ProcBased = 0xffff_ffff_0401_e172,
+        ProcBased2 = 0xffff_ffff_0000_0000,
+        ProcBased3 = ulong.MaxValue,
+        Exit = 0xffff_ffff_0003_6dff,
+        Entry = 0xffff_ffff_0000_11ff,
     };
 
     private static bool IsNever(VmcsField field) => Never.Contains((VmcsField)((uint)field & ~1u));

@@ -47,8 +47,15 @@ internal sealed unsafe class VmxMachine : IDisposable
 
     public static void EnterKernelMode(Processor cpu) => cpu.EnterKernelMode(new KernelContext
     {
-        Cr3 = 0x1000, GdtBase = 0xffff_8000_0000_1000, GdtLimit = 0x7f, IdtBase = 0xffff_8000_0000_2000, IdtLimit = 0xfff,
-        TssBase = 0xffff_8000_0000_3000, TssLimit = 0x67, GsBase = 0xffff_8000_0000_4000, StackTop = 0xffff_8000_0000_8000,
+        Cr3 = 0x1000,
+        GdtBase = 0xffff_8000_0000_1000,
+        GdtLimit = 0x7f,
+        IdtBase = 0xffff_8000_0000_2000,
+        IdtLimit = 0xfff,
+        TssBase = 0xffff_8000_0000_3000,
+        TssLimit = 0x67,
+        GsBase = 0xffff_8000_0000_4000,
+        StackTop = 0xffff_8000_0000_8000,
     });
 
     /// <summary>A VMXON region and VMXON; CR4.VMXE set.</summary>
