@@ -40,6 +40,7 @@ internal sealed unsafe partial class VmxGuest
             cpu.Request(ExitRequests.Timer | ExitRequests.Reevaluate);
             return;
         }
+        // DIVERGES: D-HW-1
         if (value == Idle && (unit.ExitControls & VmExitControls.SavePreemptionTimer) == 0)
         {
             deadline = IdleDeadline;
