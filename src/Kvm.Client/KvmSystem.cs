@@ -6,6 +6,8 @@ namespace Kvm.Client;
 /// <summary>An open /dev/kvm: the system ioctls.</summary>
 public sealed class KvmSystem : IDisposable
 {
+    private int _vcpuMmapSize; // the same for every vCPU: asked once
+
     private KvmSystem(KvmFd fd) => Fd = fd;
 
     public KvmFd Fd { get; }
@@ -16,7 +18,7 @@ public sealed class KvmSystem : IDisposable
     public int ApiVersion => (int)Fd.Ioctl(KVM_GET_API_VERSION, 0);
 
     /// <summary>Bytes to map from a vCPU descriptor: the kvm_run page and the pages behind it.</summary>
-    public int VcpuMmapSize => (int)Fd.Ioctl(KVM_GET_VCPU_MMAP_SIZE, 0);
+    public int VcpuMmapSize => _vcpuMmapSize != 0 ? _vcpuMmapSize : _vcpuMmapSize = (int)Fd.Ioctl(KVM_GET_VCPU_MMAP_SIZE, 0);
 
     /// <summary>How many vCPUs a VM may have.</summary>
     public VcpuLimits VcpuLimits => VcpuLimits.Of(this);

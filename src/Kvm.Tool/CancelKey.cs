@@ -1,23 +1,28 @@
+using System.Runtime.InteropServices;
 using Kvm.Vmm;
 
 namespace Kvm.Tool;
 
-/// <summary>While it lives, Ctrl-C stops the guest instead of the process.</summary>
+/// <summary>While it lives, Ctrl-C and SIGTERM stop the guest instead of the process.</summary>
 internal sealed class CancelKey : IDisposable
 {
-    private readonly StopSignal _stop;
+    private readonly PosixSignalRegistration _interrupt, _terminate;
 
     public CancelKey(StopSignal stop)
     {
-        _stop = stop;
-        Console.CancelKeyPress += OnCancel;
+        _interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, OnSignal);
+        _terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, OnSignal);
+
+        void OnSignal(PosixSignalContext context)
+        {
+            context.Cancel = true;
+            stop.Request(GuestStopReason.Interrupted, 0, "stopped by the user");
+        }
     }
 
-    public void Dispose() => Console.CancelKeyPress -= OnCancel;
-
-    private void OnCancel(object? sender, ConsoleCancelEventArgs e)
+    public void Dispose()
     {
-        e.Cancel = true;
-        _stop.Request(GuestStopReason.Interrupted, 0, "stopped by the user");
+        _interrupt.Dispose();
+        _terminate.Dispose();
     }
 }

@@ -19,6 +19,7 @@ internal sealed class TracedGuest : IDisposable
     {
         _backend = (ModelBackend)Backends.Create("model", cpu);
         _kvm = Backends.Open(_backend);
+        _ = _kvm.VcpuMmapSize; // so that it is not asked while a call is traced
     }
 
     public string Name => _backend.Name;

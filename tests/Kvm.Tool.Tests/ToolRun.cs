@@ -7,14 +7,7 @@ internal sealed record ToolRun(int ExitCode, string Output, string Errors)
 {
     public static ToolRun Of(params string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet")
-        {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "kvm.dll"));
-        foreach (string argument in arguments) start.ArgumentList.Add(argument);
-        using var process = Process.Start(start)!;
+        using Process process = Start(arguments);
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         if (!process.WaitForExit(TimeSpan.FromMinutes(3)))
@@ -24,5 +17,38 @@ internal sealed record ToolRun(int ExitCode, string Output, string Errors)
         }
 
         return new ToolRun(process.ExitCode, output, errors.Result);
+    }
+
+    /// <summary>Runs until a line of the output contains the text, the process ends, or the time is up; then ends it.</summary>
+    public static ToolRun UntilOutput(string text, TimeSpan limit, params string[] arguments)
+    {
+        using Process process = Start(arguments);
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        using var timer = new Timer(_ => process.Kill(), null, limit, Timeout.InfiniteTimeSpan);
+        var output = new System.Text.StringBuilder();
+        while (process.StandardOutput.ReadLine() is { } line)
+        {
+            output.AppendLine(line);
+            if (line.Contains(text)) break;
+        }
+
+        process.Kill();
+        process.WaitForExit();
+        return new ToolRun(process.ExitCode, output.ToString(), errors.Result);
+    }
+
+    private static Process Start(string[] arguments)
+    {
+        var start = new ProcessStartInfo("dotnet")
+        {
+            RedirectStandardInput = true, // not the terminal of whoever runs the tests
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "kvm.dll"));
+        foreach (string argument in arguments) start.ArgumentList.Add(argument);
+        Process process = Process.Start(start)!;
+        process.StandardInput.Close();
+        return process;
     }
 }
