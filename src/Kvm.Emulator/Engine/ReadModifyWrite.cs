@@ -12,7 +12,7 @@ internal unsafe ref struct ReadModifyWrite
     private ulong offset;
     private bool held;
 
-    /// <summary>Locked accesses that have no single host pointer (across pages, devices) are atomic only among themselves, as a bus lock.</summary>
+    /// <summary>Locked accesses that have no single host pointer (across pages, devices) are atomic only among themselves. DIVERGES: D-ENGINE-2</summary>
     private static readonly Lock BusLock = new();
 
     /// <summary>Opens the operand and reads it. False: fault pending.</summary>

@@ -176,7 +176,7 @@ internal static unsafe class Data
     private static readonly Lock Wide = new();
 
     /// <summary>CMPXCHG16B: #GP when not 16-byte aligned.</summary>
-    /// <remarks>Atomic among CMPXCHG16B instructions; the managed runtime offers no 128-bit compare-exchange against other stores.</remarks>
+    /// <remarks>Atomic among CMPXCHG16B instructions; the managed runtime offers no 128-bit compare-exchange against other stores. DIVERGES: D-ENGINE-1</remarks>
     internal static ExecStatus Cmpxchg16b(Processor cpu, Op* op)
     {
         CpuState* s = cpu.State;
