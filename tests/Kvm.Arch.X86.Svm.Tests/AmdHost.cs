@@ -1,54 +1,97 @@
+using Kvm.Abi;
 using Kvm.Core;
 using Kvm.Emulator;
+using Kvm.Emulator.Svm;
+using static Kvm.Abi.Uapi;
 
 namespace Kvm.Arch.X86.Svm.Tests;
 
-/// <summary>An emulated machine for kvm_amd with a kernel on it; the module is loaded by the test. Records what the kernel does to MSRs.</summary>
-internal sealed class AmdHost : IDisposable, IHardwareObserver
+/// <summary>An emulated AMD machine with a kernel and kvm.ko on it; kvm_amd is loaded by the test.</summary>
+internal sealed unsafe class AmdHost : IDisposable
 {
-    private readonly KernelHost _kernel;
+    private readonly KernelHost kernel;
 
-    public AmdHost(CpuModel? model = null, int cpus = 2, BiosSettings? bios = null, KernelProfile profile = KernelProfile.Linux61)
+    public AmdHost(CpuModel? model = null, int cpus = 2, Func<int, BiosSettings>? bios = null, KernelProfile profile = KernelProfile.Linux61)
     {
-        _kernel = KernelHost.Create(MachineOptions.Uniform(model ?? CpuModel.AmdZen, cpus, bios), new HostOptions { CpuCount = cpus, Profile = profile });
-        Module = new KvmAmd(_kernel.Arch);
-        foreach (Processor cpu in _kernel.Machine.Processors)
-            cpu.Observer = this;
+        model ??= Recorded;
+        kernel = KernelHost.Create(
+            new MachineOptions
+            {
+                Processors = [.. Enumerable.Range(0, cpus).Select(i => new ProcessorOptions(model) { Bios = bios?.Invoke(i) ?? BiosSettings.Default })],
+            },
+            new HostOptions { CpuCount = cpus, Profile = profile });
+        kernel.LoadKvm().IsError.Should().BeFalse();
+        Log = new HardwareLog();
+        foreach (Processor cpu in Machine.Processors)
+            cpu.Observer = Log;
     }
 
-    /// <summary>MSR accesses in order: processor, write, index, value.</summary>
-    public List<(int Cpu, bool Write, uint Index, ulong Value)> Msrs { get; } = [];
+    /// <summary>The processor of the recorded loads and dumps, QEMU's EPYC: of SVM's optional features it has nested paging only.</summary>
+    public static CpuModel Recorded { get; } = WithSvmLeaf(new CpuidLeaf(1, 16, 0, 1));
 
-    public KvmAmd Module { get; }
+    /// <summary>The same with another leaf 0x8000000a: revision, number of ASIDs, 0, features.</summary>
+    public static CpuModel WithSvmLeaf(CpuidLeaf svm) => CpuModel.Load("bochs-ryzen").With(cpuid: (leaf, _, d) => leaf == 0x8000000a ? svm : d);
 
-    public Host Host => _kernel.Host;
+    public Machine Machine => kernel.Machine;
+    public Host Host => kernel.Host;
+    public HostX86 HostX86 => kernel.X86;
+    public X86Arch Arch => kernel.Arch;
+    public KvmModule Kvm => kernel.Kvm;
+    public KvmAmd Amd { get; private set; } = null!;
+    public HardwareLog Log { get; }
+    public HostProcess Process => Host.Process;
+    public IEnumerable<string> Dmesg => Host.Log.Records.Select(static r => r.Text);
 
-    public HostX86 X86 => _kernel.X86;
+    /// <summary>insmod kvm_amd.</summary>
+    public KvmResult Load(string parameters = "")
+    {
+        Amd = new KvmAmd(Arch);
+        return Host.Modules.Insert(Amd, parameters);
+    }
 
-    public Machine Machine => _kernel.Machine;
+    /// <summary>A host with kvm_amd loaded.</summary>
+    public static AmdHost Loaded(string parameters = "", CpuModel? model = null, int cpus = 2)
+    {
+        var host = new AmdHost(model, cpus);
+        host.Load(parameters).Should().Be((KvmResult)0, string.Join("\n", host.Dmesg));
+        return host;
+    }
 
-    public IEnumerable<string> Dmesg => Host.Log.Lines;
+    public int OpenKvm() => Process.Open("/dev/kvm").Value;
 
-    public KvmResult LoadKvm() => _kernel.LoadKvm();
+    public KvmResult TryCreateVm()
+    {
+        int kvm = OpenKvm();
+        KvmResult vm = Process.Ioctl(kvm, KVM_CREATE_VM);
+        Process.Close(kvm);
+        return vm;
+    }
 
-    public KvmResult Load() => _kernel.LoadVendor(Module);
+    public int CreateVm()
+    {
+        KvmResult vm = TryCreateVm();
+        vm.IsError.Should().BeFalse(vm.ToString());
+        return vm.Value;
+    }
 
-    public int OpenKvm() => Host.Process.Open("/dev/kvm").Value;
+    public int CreateVcpu(int vm, uint id = 0)
+    {
+        KvmResult fd = Process.Ioctl(vm, KVM_CREATE_VCPU, id);
+        fd.IsError.Should().BeFalse(fd.ToString());
+        return fd.Value;
+    }
 
-    public KvmResult CreateVm(int kvm) => Host.Process.Ioctl(kvm, Abi.Uapi.KVM_CREATE_VM);
+    public VcpuSvm Vcpu(int index = 0, int vm = 0) => (VcpuSvm)Kvm.VmList[vm].GetVcpu(index)!;
 
     /// <summary>Runs code as the kernel on a CPU.</summary>
-    public void OnCpu(int cpu, Action<HostX86Cpu> action) => Host.SmpCallFunctionSingle(cpu, _ => action(X86.ThisCpu)).IsError.Should().BeFalse();
+    public void OnCpu(int cpu, Action action) => Host.SmpCallFunctionSingle(cpu, _ => action()).Should().Be((KvmResult)0);
 
-    public void Dispose() => _kernel.Dispose();
-
-    void IHardwareObserver.Msr(Processor cpu, bool write, uint index, ulong value, bool faulted)
+    public ulong ReadMsr(int cpu, uint index)
     {
-        lock (Msrs) Msrs.Add((cpu.Index, write, index, value));
+        ulong value = 0;
+        OnCpu(cpu, () => value = HostX86.Cpus[cpu].Rdmsr(index));
+        return value;
     }
 
-    void IHardwareObserver.ControlRegister(Processor cpu, int register, ulong oldValue, ulong newValue) { }
-    void IHardwareObserver.Virtualization(Processor cpu, string mnemonic, ulong operand, ulong value, InstructionResult result) { }
-    void IHardwareObserver.EntryCheckFailed(Processor cpu, string rule) { }
-    void IHardwareObserver.VmExit(Processor cpu, ulong reason, ulong qualification) { }
+    public void Dispose() => kernel.Dispose();
 }

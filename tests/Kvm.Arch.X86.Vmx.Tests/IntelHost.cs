@@ -8,26 +8,25 @@ namespace Kvm.Arch.X86.Vmx.Tests;
 /// <summary>An emulated Intel machine with a kernel on it; modules are loaded by the test.</summary>
 internal sealed class IntelHost : IDisposable
 {
+    private readonly KernelHost kernel;
+
     public IntelHost(CpuModel? model = null, int cpus = 2, Func<int, BiosSettings>? bios = null, Func<int, CpuModel>? models = null)
     {
         model ??= CpuModel.Load("bochs-skylake-x");
-        Machine = new Machine(new MachineOptions
-        {
-            Processors = [.. Enumerable.Range(0, cpus).Select(i => new ProcessorOptions(models?.Invoke(i) ?? model) { Bios = bios?.Invoke(i) ?? BiosSettings.Default })],
-        });
-        Host = new Host(new HostOptions { CpuCount = cpus });
-        HostX86 = new HostX86(Host, Machine);
-        Arch = new X86Arch(HostX86);
-        Kvm = new KvmModule(Host, Arch);
-        KvmResult r = Host.Modules.Insert(Kvm);
-        r.IsError.Should().BeFalse();
+        kernel = KernelHost.Create(
+            new MachineOptions
+            {
+                Processors = [.. Enumerable.Range(0, cpus).Select(i => new ProcessorOptions(models?.Invoke(i) ?? model) { Bios = bios?.Invoke(i) ?? BiosSettings.Default })],
+            },
+            new HostOptions { CpuCount = cpus });
+        kernel.LoadKvm().IsError.Should().BeFalse();
     }
 
-    public Machine Machine { get; }
-    public Host Host { get; }
-    public HostX86 HostX86 { get; }
-    public X86Arch Arch { get; }
-    public KvmModule Kvm { get; }
+    public Machine Machine => kernel.Machine;
+    public Host Host => kernel.Host;
+    public HostX86 HostX86 => kernel.X86;
+    public X86Arch Arch => kernel.Arch;
+    public KvmModule Kvm => kernel.Kvm;
     public KvmIntel Vmx { get; private set; } = null!;
     public HostProcess Process => Host.Process;
 
@@ -48,6 +47,9 @@ internal sealed class IntelHost : IDisposable
 
     public int OpenKvm() => Process.Open("/dev/kvm").Value;
 
+    /// <summary>The descriptor of the vCPU created last.</summary>
+    public int VcpuFd { get; private set; } = -1;
+
     /// <summary>The descriptor of the VM created last.</summary>
     public int VmFd { get; private set; } = -1;
 
@@ -65,6 +67,7 @@ internal sealed class IntelHost : IDisposable
     {
         KvmResult fd = Process.Ioctl(vm, KVM_CREATE_VCPU, id);
         fd.IsError.Should().BeFalse(fd.ToString());
+        VcpuFd = fd.Value;
         return fd.Value;
     }
 
@@ -76,9 +79,5 @@ internal sealed class IntelHost : IDisposable
 
     public IEnumerable<string> Dmesg => Host.Log.Lines;
 
-    public void Dispose()
-    {
-        Host.Dispose();
-        Machine.Dispose();
-    }
+    public void Dispose() => kernel.Dispose();
 }

@@ -191,6 +191,8 @@ internal sealed unsafe partial class SvmUnit
         uint e = v->Control.EventInj;
         byte vector = (byte)e;
         uint type = e & SvmEvent.TypeMask;
+        if (type == SvmEvent.TypeNmi)
+            vector = Fault.NMI; // the vector field is ignored
         bool software = type == SvmEvent.TypeSoftware || (type == SvmEvent.TypeException && vector is Fault.BP or Fault.OF);
         int length = software && Has(SvmFeatures.NripSave) ? (int)(v->Control.NextRip - state->Rip) : 0;
         byte eventType = type == SvmEvent.TypeException && software ? (byte)6 : (byte)(type >> SvmEvent.TypeShift);

@@ -19,7 +19,7 @@ internal sealed unsafe partial class SvmUnit
         c->IntControl = guest.StoreInterruptControls(c->IntControl);
         c->ExitIntInfo = guest.EventInFlight(out uint error);
         c->ExitIntInfoError = error;
-        c->EventInj &= ~SvmEvent.Valid;
+        c->EventInj = 0;
         c->ExitCode = (ulong)code;
         c->ExitInfo1 = info1;
         c->ExitInfo2 = info2;

@@ -28,8 +28,6 @@ public sealed unsafe partial class Processor
             NonRoot?.EventDelivery(false, info);
             State->InterruptShadow = 0;
             State->Activity = ActivityState.Active;
-            if (info.Type == 2)
-                State->NmiBlocked = 1;
             DisarmStep();
         }
         return status;

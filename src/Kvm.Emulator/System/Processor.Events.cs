@@ -160,6 +160,7 @@ public sealed unsafe partial class Processor
         if (s->NmiBlocked != 0 || movSsShadow)
             return false;
         nmiPending = false;
+        s->NmiBlocked = 1;
         s->Activity = ActivityState.Active;
         DeliverExternal(new EventInfo(2, 2, false, 0, 0));
         return true;

@@ -167,7 +167,8 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         CpuState* s = cpu.State;
         s->Activity = ActivityState.Active;
         s->InterruptShadow = 0;
-        if (type == InterruptionInfo.Nmi)
+        // Where IRET could not end it ("NMI exiting" without virtual NMIs), an injected NMI starts no blocking.
+        if (type == InterruptionInfo.Nmi && IretUnblocksNmi)
             s->NmiBlocked = 1;
         bool software = InterruptionInfo.IsSoftware(type);
         var injected = new EventInfo((byte)InterruptionInfo.Vector(info), (byte)type, (info & InterruptionInfo.DeliverErrorCode) != 0,

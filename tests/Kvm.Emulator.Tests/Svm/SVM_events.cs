@@ -35,8 +35,18 @@ public sealed unsafe class SVM_events : IDisposable
         m.RunTo(SvmExitCode.Hlt);
         m.Save->Rip.Should().Be(HandlerIp + vector);
         Pushed(0).Should().Be((ushort)SvmMachine.CodeGpa);
-        m.Control->EventInj.Should().Be(type | vector, "the valid bit is cleared");
+        m.Control->EventInj.Should().Be(0, "the field is cleared, the error code is not");
         m.Control->ExitIntInfo.Should().Be(0);
+    }
+
+    [Fact]
+    public void An_injected_NMI_has_vector_2_whatever_the_field_says()
+    {
+        m.Code16(a => a.cpuid());
+        m.Control->EventInj = SvmEvent.Valid | SvmEvent.TypeNmi;
+        m.RunTo(SvmExitCode.Hlt);
+        m.Save->Rip.Should().Be(HandlerIp + 2u);
+        m.Cpu.State->NmiBlocked.Should().Be(0, "an injected NMI blocks none");
     }
 
     // INT n and INT3/INTO return behind the instruction: to NRIP where the processor saves it, else to RIP.

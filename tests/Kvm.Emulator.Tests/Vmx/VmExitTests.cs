@@ -596,6 +596,22 @@ public unsafe class VmExitTests
         m.Read(VmcsField.GUEST_INTERRUPTIBILITY_INFO).Should().Be(Interruptibility.Nmi);
     }
 
+    [Theory]
+    [InlineData(PinBasedControls.NmiExiting | PinBasedControls.VirtualNmis, true)]
+    [InlineData(PinBasedControls.NmiExiting, false)]
+    [InlineData((PinBasedControls)0, true)]
+    public void An_injected_NMI_blocks_others_where_IRET_can_end_it(PinBasedControls nmi, bool blocks)
+    {
+        using VmxMachine m = Long(a => a.vmcall());
+        m.Clear(VmcsField.PIN_BASED_VM_EXEC_CONTROL, (ulong)(PinBasedControls.NmiExiting | PinBasedControls.VirtualNmis));
+        m.Set(VmcsField.PIN_BASED_VM_EXEC_CONTROL, (ulong)nmi);
+        // The interrupt table is empty: delivery faults, which changes nothing about the blocking.
+        m.Write(VmcsField.EXCEPTION_BITMAP, uint.MaxValue);
+        m.Write(VmcsField.VM_ENTRY_INTR_INFO_FIELD, InterruptionInfo.Make(Fault.NMI, InterruptionInfo.Nmi, errorCode: false));
+        m.Launch();
+        m.Read(VmcsField.GUEST_INTERRUPTIBILITY_INFO).Should().Be(blocks ? Interruptibility.Nmi : 0);
+    }
+
     [Fact]
     public void INIT_exits_from_non_root_and_waits_in_root_operation()
     {
