@@ -1,7 +1,7 @@
 using Kvm.Abi;
-using Kvm.Core;
 using Kvm.Arch.X86.Svm;
 using Kvm.Arch.X86.Vmx;
+using Kvm.Core;
 using Kvm.Emulator;
 using static Kvm.Abi.Uapi;
 

@@ -1,7 +1,7 @@
 using Iced.Intel;
 using Kvm.Core.Tracing;
-using static Kvm.Arch.X86.EmulFlags;
 using static Kvm.Abi.Uapi;
+using static Kvm.Arch.X86.EmulFlags;
 using static Kvm.Arch.X86.X86Const;
 using Kind = Kvm.Arch.X86.EmulOperand.Kind;
 

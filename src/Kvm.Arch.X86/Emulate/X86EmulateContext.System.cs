@@ -1,7 +1,7 @@
 using Iced.Intel;
 using Kvm.Abi;
-using static Kvm.Arch.X86.VcpuSreg;
 using static Kvm.Abi.Uapi;
+using static Kvm.Arch.X86.VcpuSreg;
 using static Kvm.Arch.X86.X86Const;
 using Kind = Kvm.Arch.X86.EmulOperand.Kind;
 

@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
 using Kvm.Abi;
+using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.TaskSwitchReason;
 using static Kvm.Arch.X86.VcpuSreg;
-using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.X86Const;
 
 namespace Kvm.Arch.X86;
