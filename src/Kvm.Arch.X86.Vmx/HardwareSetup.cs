@@ -290,13 +290,6 @@ public sealed unsafe partial class KvmIntel
         if (kvmVmx.PidTable != 0)
             FreePage(kvmVmx.PidTable);
         kvmVmx.PidTable = 0;
-        // The memory of private slots belongs to the creating process; when another one drops the last reference it goes with that process.
-        if (HostTask.Current.Process is { } process && process.Mm == kvm.Mm)
-        {
-            foreach ((ulong hva, ulong size) in kvmVmx.PrivateRegions)
-                process.Munmap(hva, size);
-        }
-        kvmVmx.PrivateRegions.Clear();
     }
 
     /// <summary>-ENOMEM when IPI virtualization needs a table of posted-interrupt descriptors and there is no memory.</summary>

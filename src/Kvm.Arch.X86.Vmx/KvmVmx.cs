@@ -16,6 +16,4 @@ public sealed class KvmVmx : X86Vm
     internal ulong EptIdentityMapAddr;
     /// <summary>Posted-interrupt descriptor table for IPI virtualization; 0 = none.</summary>
     internal ulong PidTable;
-    /// <summary>Anonymous memory behind private memslots: address and size.</summary>
-    internal readonly List<(ulong Hva, ulong Size)> PrivateRegions = [];
 }

@@ -21,7 +21,7 @@ public sealed unsafe partial class KvmIntel : HostModule, IKvmX86Ops, IKvmX86Ini
     public bool EmulateInvalidGuestState { get; private set; } = true;
     public bool Fasteoi { get; private set; } = true;
     public bool EnableIpiv { get; private set; } = true;
-    /// <summary>Guests may see VMX. DIVERGES: D-V01, off by default and without execution of nested guests.</summary>
+    /// <summary>Guests may see VMX. DIVERGES: D-VMX-1, off by default and without execution of nested guests.</summary>
     public bool Nested { get; private set; }
     public bool EnablePml { get; private set; } = true;
     public bool ErrorOnInconsistentVmcsConfig { get; private set; } = true;

@@ -123,41 +123,21 @@ public sealed unsafe partial class KvmIntel
         return 0;
     }
 
-    /// <summary>__x86_set_memory_region with a size: anonymous memory of the calling process behind a slot that userspace can't touch. Its address, or -errno.</summary>
-    private static KvmResult SetPrivateMemoryRegion(KvmVmx kvm, int slot, ulong gpa, ulong size)
-    {
-        HostProcess? process = HostTask.Current.Process;
-        ulong hva = process is null ? 0 : process.MapAnonymous(size);
-        if (hva == 0)
-            return Errno.ENOMEM;
-        for (uint addressSpace = 0; addressSpace < KvmLimits.KVM_ADDRESS_SPACE_NUM; addressSpace++)
-        {
-            var region = new kvm_userspace_memory_region { slot = (uint)slot | addressSpace << 16, guest_phys_addr = gpa, userspace_addr = hva, memory_size = size };
-            KvmResult r = kvm.SetMemoryRegionLocked(in region);
-            if (!r.IsError)
-                continue;
-            process!.Munmap(hva, size);
-            return r;
-        }
-        kvm.PrivateRegions.Add((hva, size));
-        return (long)hva;
-    }
-
-    /// <summary>KVM_SET_TSS_ADDR: nothing on a processor with unrestricted guest, else a private memslot of three pages.</summary>
+    /// <summary>KVM_SET_TSS_ADDR: nothing on a processor with unrestricted guest, else a private memslot of three pages. -EEXIST when it was set before.</summary>
     [KernelFunction("vmx_set_tss_addr", File = "arch/x86/kvm/vmx/vmx.c")]
     public int SetTssAddr(X86Vm kvm, uint address)
     {
         using var _ = FunctionTrace.Enter("vmx_set_tss_addr");
         if (EnableUnrestrictedGuest)
             return 0;
-        KvmVmx kvmVmx = ToKvmVmx(kvm);
-        KvmResult hva;
+        int r;
+        ulong hva;
         using (kvm.SlotsLock.Enter())
-            hva = SetPrivateMemoryRegion(kvmVmx, TSS_PRIVATE_MEMSLOT, address, 3 * 4096);
-        if (hva.IsError)
-            return (int)hva.Raw;
-        kvmVmx.RmodeTssAddr = address;
-        return InitRmodeTss((ulong)hva.Raw);
+            r = arch.SetMemoryRegion(kvm, TSS_PRIVATE_MEMSLOT, address, 3 * 4096, out hva);
+        if (r != 0)
+            return r;
+        ToKvmVmx(kvm).RmodeTssAddr = address;
+        return InitRmodeTss(hva);
     }
 
     [KernelFunction("vmx_set_identity_map_addr", File = "arch/x86/kvm/vmx/vmx.c")]
@@ -170,7 +150,7 @@ public sealed unsafe partial class KvmIntel
 
     /// <summary>A page of 4 MiB identity mappings in a private memslot, for guests that run with paging off under EPT without unrestricted guest.</summary>
     [KernelFunction("init_rmode_identity_map", File = "arch/x86/kvm/vmx/vmx.c")]
-    private static int InitRmodeIdentityMap(X86Vm kvm)
+    private int InitRmodeIdentityMap(X86Vm kvm)
     {
         KvmVmx kvmVmx = ToKvmVmx(kvm);
         using (kvm.SlotsLock.Enter())
@@ -179,12 +159,12 @@ public sealed unsafe partial class KvmIntel
                 return 0;
             if (kvmVmx.EptIdentityMapAddr == 0)
                 kvmVmx.EptIdentityMapAddr = VMX_EPT_IDENTITY_PAGETABLE_ADDR;
-            KvmResult hva = SetPrivateMemoryRegion(kvmVmx, IDENTITY_PAGETABLE_PRIVATE_MEMSLOT, kvmVmx.EptIdentityMapAddr, 4096);
-            if (hva.IsError)
-                return (int)hva.Raw;
+            int r = arch.SetMemoryRegion(kvm, IDENTITY_PAGETABLE_PRIVATE_MEMSLOT, kvmVmx.EptIdentityMapAddr, 4096, out ulong hva);
+            if (r != 0)
+                return r;
             // Present, writable, user, accessed, dirty, large.
             for (uint i = 0; i < 1024; i++)
-                ((uint*)hva.Raw)[i] = (i << 22) + 0xe7;
+                ((uint*)hva)[i] = (i << 22) + 0xe7;
             kvmVmx.EptIdentityPagetableDone = true;
             return 0;
         }

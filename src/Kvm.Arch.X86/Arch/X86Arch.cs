@@ -157,8 +157,9 @@ public sealed partial class X86Arch : IKvmArch
         }
 
         UserReturn.Clear();
-        using (FunctionTrace.Enter("kvm_mmu_vendor_module_init"))
-            Spte.ResetAllPteMasks();
+        int r = MmuVendorModuleInit();
+        if (r != 0)
+            return r;
 
         if (HostX86.BootCpuHas(X86Feature.XSAVE))
         {
@@ -167,6 +168,18 @@ public sealed partial class X86Arch : IKvmArch
         }
 
         return 0;
+    }
+
+    /// <summary>Caches, counter and shrinker of the MMU; the objects are the runtime's, only their creation can fail.</summary>
+    [KernelFunction("kvm_mmu_vendor_module_init", File = "arch/x86/kvm/mmu/mmu.c")]
+    private int MmuVendorModuleInit()
+    {
+        using var _ = FunctionTrace.Enter("kvm_mmu_vendor_module_init");
+        Spte.ResetAllPteMasks();
+        FaultInjection faults = Host.Faults;
+        bool failed = faults.ShouldFail("kmem_cache_create", "pte_list_desc") || faults.ShouldFail("kmem_cache_create", "kvm_mmu_page_header")
+            || faults.ShouldFail("percpu_counter_init", "kvm_total_used_mmu_pages") || faults.ShouldFail("register_shrinker", "x86-mmu");
+        return failed ? -ENOMEM : 0;
     }
 
     [KernelFunction("kvm_x86_vendor_exit", File = "arch/x86/kvm/x86.c")]

@@ -4,7 +4,7 @@ using Kvm.Core.Tracing;
 namespace Kvm.Arch.X86;
 
 /// <summary>Pages set aside before the MMU lock is taken, so that nothing has to be allocated under it.</summary>
-/// <remarks>struct kvm_mmu_memory_cache, virt/kvm/kvm_main.c. Holds fewer objects than the kernel's 40: enough for one fault and the next.</remarks>
+/// <remarks>struct kvm_mmu_memory_cache, virt/kvm/kvm_main.c. Holds fewer objects than the kernel's 40 (DIVERGES: D-X86-2).</remarks>
 internal sealed class MmuMemoryCache(Host host, string tag, bool pages)
 {
     private const int Capacity = 10;

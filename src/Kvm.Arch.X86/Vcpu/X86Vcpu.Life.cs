@@ -40,7 +40,7 @@ public unsafe partial class X86Vcpu
         PioData = (byte*)host.Pages.AllocPage("pio_data");
         if (PioData == null)
             goto fail_mmu_destroy;
-        if (host.Faults.ShouldFail("kcalloc", "mce_banks") || host.Faults.ShouldFail("zalloc_cpumask_var", "wbinvd_dirty_mask"))
+        if (host.Faults.ShouldFail("kcalloc", "mce_banks") || host.Faults.ShouldFail("kcalloc", "mci_ctl2_banks") || host.Faults.ShouldFail("zalloc_cpumask_var", "wbinvd_dirty_mask"))
             goto fail_free_mce_banks;
         McgCap = KVM_MAX_MCE_BANKS;
         using (FunctionTrace.Enter("kmem_cache_alloc"))

@@ -45,7 +45,21 @@ public sealed partial class X86Arch
             return 0;
         if (@new!.BaseGfn + @new.Npages - 1 > MaxGfn)
             return -EINVAL;
-        for (int level = 0; level < 2; level++)
+        return AllocMemslotMetadata();
+    }
+
+    /// <summary>The slot's reverse maps (shadow paging only) and large-page counts. The model keeps neither; only having no memory for them shows.</summary>
+    [KernelFunction("kvm_alloc_memslot_metadata", File = "arch/x86/kvm/x86.c")]
+    private KvmResult AllocMemslotMetadata()
+    {
+        const int pageSizes = 3;
+        for (int level = 0; level < pageSizes && !TdpEnabled; level++)
+        {
+            if (Host.Faults.ShouldFail("vmalloc", "rmap"))
+                return -ENOMEM;
+        }
+
+        for (int level = 1; level < pageSizes; level++)
         {
             using (FunctionTrace.Enter("__vmalloc"))
             {
@@ -55,7 +69,7 @@ public sealed partial class X86Arch
         }
 
         FunctionTrace.Leaf("kvm_page_track_create_memslot");
-        return Host.Faults.ShouldFail("vmalloc", "gfn_track") ? -ENOMEM : 0;
+        return !TdpEnabled && Host.Faults.ShouldFail("vmalloc", "gfn_track") ? -ENOMEM : 0;
     }
 
     [KernelFunction("kvm_arch_commit_memory_region", File = "arch/x86/kvm/x86.c")]

@@ -127,8 +127,8 @@ public sealed partial class X86Arch
     }
 
     /// <summary>
-    /// __x86_set_memory_region: a slot of KVM's own, backed by memory mapped into the process. Size 0 removes it. -EEXIST when it is there already.
-    /// The caller holds slots_lock.
+    /// __x86_set_memory_region: a slot of KVM's own in each address space, backed by memory mapped into the process. Size 0 removes it. -EEXIST when it is there
+    /// already. The caller holds slots_lock.
     /// </summary>
     [KernelFunction("__x86_set_memory_region", File = "arch/x86/kvm/x86.c")]
     public int SetMemoryRegion(X86Vm vm, int id, ulong gpa, uint size, out ulong hva)
@@ -163,8 +163,18 @@ public sealed partial class X86Arch
                 memory_size = size,
             };
             KvmResult r = vm.SetMemoryRegionLocked(in region);
-            if (r.IsError)
-                return (int)r.Raw;
+            if (!r.IsError)
+                continue;
+            if (size != 0)
+            {
+                // DIVERGES: D-X86-1
+                var first = new Abi.kvm_userspace_memory_region { slot = (uint)id };
+                if (space != 0)
+                    vm.SetMemoryRegionLocked(in first);
+                process.Munmap(hva, size);
+            }
+
+            return (int)r.Raw;
         }
 
         if (size == 0)
