@@ -14,9 +14,9 @@ switch (args.FirstOrDefault())
         (double seconds, ulong instructions) = EngineRun.Once(EngineKernel.Get(args[1]));
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{seconds:F4} {instructions}"));
         return 0;
-    // api [rounds [exits]]: exits, creation, many VMs.
+    // api [rounds [exits [name]]]: exits, creation, many VMs; with a name only what contains it.
     case "api":
-        ApiCosts.Report(Console.Out, args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 5, args.Length > 2 ? int.Parse(args[2], CultureInfo.InvariantCulture) : 200_000);
+        ApiCosts.Report(Console.Out, args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 5, args.Length > 2 ? int.Parse(args[2], CultureInfo.InvariantCulture) : 200_000, args.Length > 3 ? args[3] : "");
         return 0;
     // bochs-once kernel: the same kernel on Bochs, CPU seconds.
     case "bochs-once":
@@ -27,6 +27,6 @@ switch (args.FirstOrDefault())
         EngineVersusBochs.Report(args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 3);
         return 0;
     default:
-        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | bochs-once kernel | engine-vs-bochs [rounds] | api [rounds [exits]]");
+        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | bochs-once kernel | engine-vs-bochs [rounds] | api [rounds [exits [name]]]");
         return 2;
 }

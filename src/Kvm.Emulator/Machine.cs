@@ -32,17 +32,8 @@ public sealed class Machine : IDisposable
 
     internal ReadOnlySpan<Processor> ProcessorSpan => processors;
 
-    /// <summary>Cycles of a <paramref name="hz"/> clock since the machine was built.</summary>
-    public ulong Cycles(ulong hz)
-    {
-        ulong ticks = (ulong)(Time.GetTimestamp() - epochTimestamp);
-        ulong frequency = (ulong)Time.TimestampFrequency;
-        if (frequency == hz)
-            return ticks;
-        // Whole seconds apart, so that 64 bits are enough: frequency * hz is far below 2^64 for any real clock.
-        (ulong seconds, ulong rest) = Math.DivRem(ticks, frequency);
-        return frequency <= ulong.MaxValue / Math.Max(hz, 1) ? (seconds * hz) + (rest * hz / frequency) : (ulong)((UInt128)ticks * hz / frequency);
-    }
+    /// <summary>Ticks of <see cref="Time"/> since the machine was built.</summary>
+    internal ulong Ticks => (ulong)(Time.GetTimestamp() - epochTimestamp);
 
     /// <summary>Asks every processor that executes instructions to drop translations and decoded code at its next boundary.</summary>
     internal void FlushAll(Processor? except = null)

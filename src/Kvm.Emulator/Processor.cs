@@ -14,6 +14,7 @@ public sealed unsafe partial class Processor : IDisposable
         Machine = machine;
         Index = index;
         Model = model;
+        tscRatio = new ClockRatio((ulong)machine.Time.TimestampFrequency, model.TscHz);
         Bios = bios;
         State = (CpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(CpuState), 64);
         Unsafe.InitBlock(State, 0, (uint)sizeof(CpuState));
@@ -71,7 +72,11 @@ public sealed unsafe partial class Processor : IDisposable
 
     /// <summary>Asks the run loop to look up at its next block head.</summary>
     internal void Request(ExitRequests bits) => Interlocked.Or(ref State->ExitRequest, (uint)bits);
-    internal void ClearRequest(ExitRequests bits) => Interlocked.And(ref State->ExitRequest, ~(uint)bits);
+    internal void ClearRequest(ExitRequests bits)
+    {
+        if ((Volatile.Read(ref State->ExitRequest) & (uint)bits) != 0)
+            Interlocked.And(ref State->ExitRequest, ~(uint)bits);
+    }
 
     public void Dispose()
     {

@@ -113,15 +113,6 @@ public sealed unsafe class SvmOperation
         guest.Host.Log.Take().Should().Contain(static i => i.Mnemonic == "VMRUN" && i.Cpu == 1);
     }
 
-    /// <summary>S2-11: the model has no encrypted guests, so none to be in; the check has nothing to print.</summary>
-    [Fact]
-    [Trait("Seed", "S2-11")]
-    public void The_host_is_no_encrypted_guest()
-    {
-        using AmdHost host = AmdHost.Loaded(model: CpuModel.AmdZen);
-        host.Dmesg.Should().NotContain(static l => l.Contains("SEV guest", StringComparison.Ordinal));
-    }
-
     [Fact]
     public void The_last_close_clears_the_save_area_and_sets_GIF_before_SVME_goes()
     {

@@ -129,7 +129,7 @@ public unsafe partial class X86Vcpu
         }
 
         LastVmentryCpu = Cpu;
-        LastGuestTsc = ReadL1Tsc(cpu.Rdtsc());
+        LastGuestTscDue = true;
         Volatile.Write(ref Mode, VcpuMode.OUTSIDE_GUEST_MODE);
         Ops.HandleExitIrqoff(this);
 

@@ -79,6 +79,13 @@ public sealed partial class X86Arch
 
         Ops.VcpuPut(vcpu);
         vcpu.LastHostTsc = HostX86.Rdtsc();
+
+        // Once for all exits since the vCPU was loaded: only loading it again looks at the guest's last counter value.
+        if (vcpu.LastGuestTscDue)
+        {
+            vcpu.LastGuestTscDue = false;
+            vcpu.LastGuestTsc = vcpu.ReadL1Tsc(vcpu.LastHostTsc);
+        }
     }
 
     [KernelFunction("kvm_arch_sched_in", File = "arch/x86/kvm/x86.c")]

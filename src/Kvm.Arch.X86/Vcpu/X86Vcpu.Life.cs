@@ -135,7 +135,9 @@ public unsafe partial class X86Vcpu
             Cpu = cpu;
         }
 
-        MakeRequest(KVM_REQ_STEAL_UPDATE);
+        // Serving the request does nothing while the guest has not asked for steal time; a trace shows it all the same.
+        if (StMsrVal != 0 || FunctionTrace.Enabled)
+            MakeRequest(KVM_REQ_STEAL_UPDATE);
     }
 
     /// <summary>The local APIC's part of a reset that a userspace APIC leaves to KVM: the base MSR.</summary>

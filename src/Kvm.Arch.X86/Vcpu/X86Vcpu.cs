@@ -140,6 +140,8 @@ public abstract unsafe partial class X86Vcpu : KvmVcpu
     public ulong L1TscOffset;
     public ulong TscOffset;
     public ulong LastGuestTsc;
+    /// <summary>The guest has run since <see cref="LastGuestTsc"/> was taken.</summary>
+    public bool LastGuestTscDue;
     public ulong LastHostTsc;
     public ulong TscOffsetAdjustment;
     public ulong ThisTscNsec;

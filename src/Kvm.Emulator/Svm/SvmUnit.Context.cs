@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 
 namespace Kvm.Emulator.Svm;
 
@@ -36,7 +35,6 @@ internal sealed unsafe partial class SvmUnit
     }
 
     /// <summary>Everything that State->Mode and State->Tlb are computed from.</summary>
-    [StructLayout(LayoutKind.Sequential)]
     private struct ContextKey
     {
         public ulong Vmcb, Cr0, Cr3, Cr4, Efer, Flags, NestedRoot, TagAndCpl;
@@ -46,7 +44,6 @@ internal sealed unsafe partial class SvmUnit
         public ulong Mode;
     }
 
-    [StructLayout(LayoutKind.Sequential)]
     private struct SegmentKey
     {
         public ulong Base;
@@ -56,31 +53,50 @@ internal sealed unsafe partial class SvmUnit
     private ContextKey context;
     private bool contextRemembered;
 
-    private void FillContext(out ContextKey key)
+    private ulong ContextFlags => state->Rflags & (Flags.VM | Flags.AC | Flags.TF | Flags.RF);
+
+    private ulong TagAndCpl => (ulong)guest.TlbTag << 8 | state->Cpl;
+
+    private void FillContext(ref ContextKey key)
     {
-        key = default;
         key.Vmcb = vmcbPa;
         key.Cr0 = state->Cr0;
         key.Cr3 = state->Cr3;
         key.Cr4 = state->Cr4;
         key.Efer = state->Efer;
-        key.Flags = state->Rflags & (Flags.VM | Flags.AC | Flags.TF | Flags.RF);
+        key.Flags = ContextFlags;
         key.NestedRoot = guest.NestedRoot;
-        key.TagAndCpl = (ulong)guest.TlbTag << 8 | state->Cpl;
-        Fill(Seg.ES, out key.Es);
-        Fill(Seg.CS, out key.Cs);
-        Fill(Seg.SS, out key.Ss);
-        Fill(Seg.DS, out key.Ds);
+        key.TagAndCpl = TagAndCpl;
+        Fill(Seg.ES, ref key.Es);
+        Fill(Seg.CS, ref key.Cs);
+        Fill(Seg.SS, ref key.Ss);
+        Fill(Seg.DS, ref key.Ds);
         key.Switches = cpu.Mmu.Switches;
         key.Tlb = state->Tlb;
         key.Mode = state->Mode;
     }
 
+    /// <summary>0 when everything is as in <paramref name="key"/>. Compared in place: a second key would be written in small pieces and read in large ones.</summary>
+    private ulong ContextDifference(ref ContextKey key) =>
+        (key.Vmcb ^ vmcbPa) | (key.Cr0 ^ state->Cr0) | (key.Cr3 ^ state->Cr3) | (key.Cr4 ^ state->Cr4) | (key.Efer ^ state->Efer) | (key.Flags ^ ContextFlags)
+        | (key.NestedRoot ^ guest.NestedRoot) | (key.TagAndCpl ^ TagAndCpl) | (key.Switches ^ cpu.Mmu.Switches)
+        | ((ulong)key.Tlb ^ (ulong)state->Tlb) | (key.Mode ^ state->Mode)
+        | Difference(Seg.ES, ref key.Es) | Difference(Seg.CS, ref key.Cs) | Difference(Seg.SS, ref key.Ss) | Difference(Seg.DS, ref key.Ds);
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Fill(Seg seg, out SegmentKey key)
+    private void Fill(Seg seg, ref SegmentKey key)
     {
         ref SegmentCache s = ref cpu.Segment(seg);
-        key = new SegmentKey { Base = s.Base, Limit = s.Limit, AccessRights = s.AccessRights };
+        key.Base = s.Base;
+        key.Limit = s.Limit;
+        key.AccessRights = s.AccessRights;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private ulong Difference(Seg seg, ref SegmentKey key)
+    {
+        ref SegmentCache s = ref cpu.Segment(seg);
+        return (key.Base ^ s.Base) | (key.Limit ^ s.Limit) | (key.AccessRights ^ s.AccessRights);
     }
 
     /// <summary>
@@ -91,8 +107,7 @@ internal sealed unsafe partial class SvmUnit
     {
         if (!contextRemembered || !cpu.HostContextPending || (state->Dr[7] & 0xff) != 0 || cpu.MonitorTrap || (state->Rflags & (Flags.TF | Flags.RF)) != 0)
             return false;
-        FillContext(out ContextKey now);
-        return MemoryMarshal.AsBytes(new ReadOnlySpan<ContextKey>(in now)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<ContextKey>(in context)));
+        return ContextDifference(ref context) == 0;
     }
 
     /// <summary>Called while the guest's state is still loaded.</summary>
@@ -100,6 +115,6 @@ internal sealed unsafe partial class SvmUnit
     {
         contextRemembered = cpu.GuestEnteredFromKernel;
         if (contextRemembered)
-            FillContext(out context);
+            FillContext(ref context);
     }
 }

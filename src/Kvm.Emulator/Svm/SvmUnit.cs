@@ -137,7 +137,8 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     internal void SetGifUnchecked(bool value)
     {
         Gif = value;
-        if (value)
+        // What comes after this look makes its own request.
+        if (value && (cpu.InterruptPending || cpu.NmiPending || cpu.InitPending || state->PendingDebug != 0))
             cpu.Reevaluate();
     }
 

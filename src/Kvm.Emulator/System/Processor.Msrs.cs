@@ -42,8 +42,10 @@ public sealed unsafe partial class Processor
     /// <summary>EFER bits that exist on this processor.</summary>
     internal ulong EferMask => msrs.EferMask;
 
+    private readonly ClockRatio tscRatio;
+
     /// <summary>IA32_TIME_STAMP_COUNTER as root operation sees it.</summary>
-    public ulong ReadTsc() => Machine.Cycles(Model.TscHz) + State->TscAdjust;
+    public ulong ReadTsc() => tscRatio.Convert(Machine.Ticks) + State->TscAdjust;
 
     /// <summary>TSC as software on this processor sees it: guests have an offset and ratio.</summary>
     private ulong VisibleTsc => NonRoot is { } guest ? guest.AdjustTsc(ReadTsc()) : ReadTsc();
