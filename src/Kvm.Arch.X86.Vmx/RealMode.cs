@@ -15,6 +15,7 @@ public sealed unsafe partial class KvmIntel
     [KernelFunction("fix_pmode_seg", File = "arch/x86/kvm/vmx/vmx.c")]
     private void FixPmodeSeg(VcpuVmx vmx, int seg)
     {
+        using var _ = FunctionTrace.Enter("fix_pmode_seg");
         ref kvm_segment save = ref vmx.Rmode.Segs[seg];
         if (!EmulateInvalidGuestState)
         {
@@ -53,6 +54,7 @@ public sealed unsafe partial class KvmIntel
     [KernelFunction("fix_rmode_seg", File = "arch/x86/kvm/vmx/vmx.c")]
     private void FixRmodeSeg(VcpuVmx vmx, int seg, in kvm_segment save)
     {
+        using var _ = FunctionTrace.Enter("fix_rmode_seg");
         SegmentFields sf = SegmentField[seg];
         kvm_segment var = save;
         var.dpl = 3;

@@ -69,7 +69,7 @@ public sealed unsafe partial class KvmIntel
     private bool VcpuRunRaw(VcpuVmx vmx, uint flags)
     {
         Processor cpu = vmx.Hw;
-        UpdateHostRsp(vmx, vmx.HostCpu.KernelStackTop);
+        UpdateHostRsp(vmx, vmx.HostCpu.KernelStackTop - vmx.KstackOffset);
         if (CpuHasSpecCtrl && vmx.SpecCtrl != HostSpecCtrl)
             cpu.WriteMsr(MSR_IA32_SPEC_CTRL, vmx.SpecCtrl);
 

@@ -12,6 +12,7 @@ public sealed class HostX86
     // Entry points of the recorded kernel; nothing is fetched from there, hardware only stores the values.
     private const ulong EntrySyscall64 = 0xffffffff81c00080;
     private const ulong EntrySysenterCompat = 0xffffffff81c017b0;
+    private const ulong EntrySyscallCompat = 0xffffffff81c01870;
 
     private readonly HostX86Cpu[] cpus;
 
@@ -88,12 +89,16 @@ public sealed class HostX86
             GsBase = cpu.PerCpuBase,
             StackTop = cpu.KernelStackTop,
             SyscallEntry = EntrySyscall64,
-            CompatSyscallEntry = 0,
+            // Intel's processors have no SYSCALL outside 64-bit mode: the kernel leaves IA32_CSTAR alone.
+            CompatSyscallEntry = cpu.Processor.Model.Vendor == CpuVendor.Intel ? 0 : EntrySyscallCompat,
             SysenterEntry = EntrySysenterCompat,
             SysenterStack = cpu.EntryStackTop,
             TscAux = (ulong)cpu.Cpu.Id,
             ExtraCr4 = X86_CR4_UMIP | X86_CR4_FSGSBASE | X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PCIDE,
         });
+        // Page size extensions are left on where the kernel was decompressed; they mean nothing to its own page tables.
+        if (cpu.Cpu.Id != 0)
+            cpu.Processor.WriteCr(4, cpu.Processor.ReadCr(4) & ~X86_CR4_PSE);
         cpu.InitCr4Shadow();
         var info = new CpuInfoX86();
         info.Identify(cpu, Host.Log);

@@ -11,11 +11,16 @@ namespace Kvm.Arch.X86;
 /// <remarks>KVM_RUN: the loop around guest entries.</remarks>
 public unsafe partial class X86Vcpu
 {
+    /// <summary>How far below its top the kernel stack of this KVM_RUN begins: 64 places in turn.</summary>
+    /// <remarks>add_random_kstack_offset; DIVERGES: D-VMX-2, a fixed order instead of random numbers.</remarks>
+    public uint KstackOffset { get; private set; }
+
     /// <summary>kvm_arch_vcpu_ioctl_run: 0 with an exit reason in kvm_run, or -errno.</summary>
     [KernelFunction("kvm_arch_vcpu_ioctl_run", File = "arch/x86/kvm/x86.c")]
     internal KvmResult IoctlRun()
     {
         using var _ = FunctionTrace.Enter("kvm_arch_vcpu_ioctl_run");
+        KstackOffset = (KstackOffset + 0x130) & 0x3f0;
         Load();
         SigsetActivate();
         Run->flags = 0;

@@ -33,6 +33,9 @@ public static class FunctionTrace
         if (s_enabled) Begin(function).Dispose();
     }
 
+    /// <summary>Functions that the calling thread is in, the innermost first; none while off.</summary>
+    internal static IEnumerable<string> OpenFunctions => s_enabled && Thread() is { } thread ? thread.OpenFunctions : [];
+
     /// <summary>What is recorded until dispose belongs to another CPU's own context (an interrupt there), not to the caller's tree.</summary>
     internal static FunctionTraceScope OnOtherCpu(HostCpu cpu, string? title = null)
     {

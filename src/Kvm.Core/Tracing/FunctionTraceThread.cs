@@ -16,6 +16,8 @@ internal sealed class FunctionTraceThread(FunctionTraceSession session)
 
     public FunctionTraceSession Session { get; } = session;
 
+    public IEnumerable<string> OpenFunctions => (_contexts.Count > 0 ? _contexts.Peek() : _task)?.Open.Select(static n => n.Name) ?? [];
+
     public void Enter(string function)
     {
         HostTask? task = HostTask.CurrentOrNull;
