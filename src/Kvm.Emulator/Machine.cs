@@ -1,4 +1,5 @@
 using Kvm.Emulator.Engine;
+using Kvm.Emulator.Vector;
 
 namespace Kvm.Emulator;
 
@@ -14,6 +15,7 @@ public sealed class Machine : IDisposable
         ArgumentNullException.ThrowIfNull(options);
         Bus = options.Bus ?? OpenBus.Instance;
         Time = options.Time;
+        VectorEngine = options.VectorEngine;
         epochTimestamp = Time.GetTimestamp();
         Memory = new PhysicalMemory(this);
         processors = new Processor[options.Processors.Count];
@@ -27,6 +29,8 @@ public sealed class Machine : IDisposable
     public PhysicalMemory Memory { get; }
     public IMachineBus Bus { get; set; }
     public TimeProvider Time { get; }
+    /// <summary>Who computes vector and x87 instructions.</summary>
+    public VectorEngine VectorEngine { get; }
     /// <summary>Physical pages with decoded code.</summary>
     internal CodePages CodePages { get; } = new();
 

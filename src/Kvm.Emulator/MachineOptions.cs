@@ -1,3 +1,5 @@
+using Kvm.Emulator.Vector;
+
 namespace Kvm.Emulator;
 
 /// <summary>One processor of a machine: its model and what the firmware did to it.</summary>
@@ -15,6 +17,8 @@ public sealed record MachineOptions
     public IMachineBus? Bus { get; init; }
     /// <summary>Source of all time (ARCHITECTURE D9).</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
+    /// <summary>Who computes vector and x87 instructions.</summary>
+    public VectorEngine VectorEngine { get; init; }
 
     /// <summary><paramref name="count"/> processors of one model.</summary>
     public static MachineOptions Uniform(CpuModel model, int count = 1, BiosSettings? bios = null) => new()

@@ -18,6 +18,8 @@ public sealed unsafe partial class Processor : IDisposable
         Bios = bios;
         State = (CpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(CpuState), 64);
         Unsafe.InitBlock(State, 0, (uint)sizeof(CpuState));
+        VectorArea = (byte*)NativeMemory.AlignedAlloc(Vector.VectorUnit.AreaSize, 64);
+        Unsafe.InitBlock(VectorArea, 0, Vector.VectorUnit.AreaSize);
         Cr4Mask = SupportedCr4(model);
         msrs = new MsrFile(this);
         Mmu = new Mmu(this);
@@ -31,6 +33,8 @@ public sealed unsafe partial class Processor : IDisposable
 
     /// <summary>The state block, at a fixed native address for the processor's life.</summary>
     public CpuState* State { get; private set; }
+    /// <summary>Operands of vector instructions, see <see cref="Vector.VectorUnit"/>; used by the occupant only.</summary>
+    internal byte* VectorArea { get; private set; }
     public Mmu Mmu { get; }
     /// <summary>Non-null exactly while in VMX non-root operation or SVM guest mode. A change ends whatever the other side's last instruction left behind.</summary>
     public NonRootMode? NonRoot
@@ -85,6 +89,8 @@ public sealed unsafe partial class Processor : IDisposable
         Mmu.Dispose();
         wake.Dispose();
         svm?.Dispose();
+        NativeMemory.AlignedFree(VectorArea);
+        VectorArea = null;
         NativeMemory.AlignedFree(State);
         State = null;
     }

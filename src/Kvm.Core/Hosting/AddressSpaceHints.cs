@@ -1,4 +1,4 @@
-using Kvm.Core.Interop;
+using Kvm.Interop;
 
 namespace Kvm.Core;
 

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using Kvm.Core.Interop;
+using Kvm.Interop;
 
 namespace Kvm.Core;
 

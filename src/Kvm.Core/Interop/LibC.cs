@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace Kvm.Core.Interop;
+namespace Kvm.Interop;
 
 /// <summary>The C library calls that the host needs; names verbatim.</summary>
 internal static unsafe partial class LibC

@@ -1,6 +1,6 @@
 using System.Globalization;
 using System.Runtime.CompilerServices;
-using Kvm.Core.Interop;
+using Kvm.Interop;
 
 namespace Kvm.Core;
 

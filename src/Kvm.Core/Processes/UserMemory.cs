@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using Kvm.Core.Interop;
+using Kvm.Interop;
 
 namespace Kvm.Core;
 

@@ -32,7 +32,7 @@ internal sealed unsafe partial class CodeCache : IDisposable
     {
         this.cpu = cpu;
         shared = cpu.Machine.CodePages;
-        decoder = new InstructionDecoder(cpu.Model);
+        decoder = new InstructionDecoder(cpu.Model, cpu.Machine.VectorEngine);
         this.arenaSize = arenaSize;
         arena = (byte*)NativeMemory.AlignedAlloc(arenaSize, 64);
         buckets = (Block**)NativeMemory.AllocZeroed(BucketCount, (nuint)sizeof(Block*));

@@ -1,4 +1,5 @@
 using Iced.Intel;
+using Kvm.Emulator.Vector;
 
 namespace Kvm.Emulator.Engine;
 
@@ -16,6 +17,7 @@ internal sealed unsafe class InstructionDecoder
     private readonly ByteSource source = new();
     private readonly Decoder[] decoders;
     private readonly bool[] features;
+    private readonly VectorOps vectors;
 
     private sealed class ByteSource : CodeReader
     {
@@ -23,8 +25,9 @@ internal sealed unsafe class InstructionDecoder
         public override int ReadByte() => Next < End ? *Next++ : -1;
     }
 
-    internal InstructionDecoder(CpuModel model)
+    internal InstructionDecoder(CpuModel model, VectorEngine vectorEngine = VectorEngine.Auto)
     {
+        vectors = VectorOps.For(vectorEngine);
         features = OpcodeFeatures.Announced(model);
         DecoderOptions options = DecoderOptions.ForceReservedNop;
         if (model.Vendor == CpuVendor.Amd)
@@ -64,12 +67,12 @@ internal sealed unsafe class InstructionDecoder
         op.Width = layout.Width != 0 ? layout.Width : codeSize == 2 ? (byte)8 : (byte)4;
         ScanPrefixes(bytes, codeSize, ref op, instruction);
         Operands(instruction, layout, ref op);
-        op.Handler = Handler(ref op);
+        op.Handler = Handler(ref op, instruction);
         return DecodeResult.Done;
     }
 
     /// <summary>The handler, or one that faults for what the processor does not have (the code is INVALID then).</summary>
-    private delegate*<Processor, Op*, ExecStatus> Handler(ref Op op)
+    private delegate*<Processor, Op*, ExecStatus> Handler(ref Op op, in Instruction instruction)
     {
         ref readonly OpcodeRow row = ref OpcodeTable.Instance[op.Code];
         bool missing = false;
@@ -81,6 +84,12 @@ internal sealed unsafe class InstructionDecoder
         }
         if (row.Handler != null && (!missing || (row.Flags & OpcodeFlags.AnyFeature) != 0))
             return row.Handler;
+        if (unit != OpcodeUnit.Integer && !missing && VectorTraits.IsVector(op.Code) && vectors.Get(instruction) is var vector && vector != null)
+        {
+            op.Imm = (ulong)vector;
+            op.Width = VectorTraits.Immediate(instruction);
+            return &VectorUnit.Execute;
+        }
         op.Code = Code.INVALID;
         return unit switch
         {

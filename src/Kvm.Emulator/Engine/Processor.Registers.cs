@@ -46,6 +46,9 @@ public sealed unsafe partial class Processor
         }
     }
 
+    /// <summary>An address inside the operand of an instruction, as its address size truncates it.</summary>
+    internal static ulong WrapAddress(Op* op, ulong address) => op->AddressWidth switch { 2 => (ushort)address, 4 => (uint)address, _ => address };
+
     /// <summary>Offset of the memory operand within its segment, truncated to the address size. RIP addresses the instruction.</summary>
     internal ulong EffectiveAddress(Op* op)
     {

@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using Kvm.Emulator.Interop;
+using Kvm.Interop;
 
 namespace Kvm.Emulator;
 

@@ -69,8 +69,11 @@ public unsafe struct CpuState
     /// <summary>Added to the machine's time to give this processor's IA32_TIME_STAMP_COUNTER.</summary>
     public ulong TscAdjust;
 
-    /// <summary>x87, MMX and SSE state in the 64-bit FXSAVE format.</summary>
+    private fixed ulong alignment[1];
+    /// <summary>x87, MMX and SSE state in the 64-bit FXSAVE format; 16-byte aligned. The MXCSR_MASK field is scratch.</summary>
     public fixed byte Fx[512];
+    /// <summary>Bits 255:128 of YMM0–YMM15.</summary>
+    public fixed byte YmmHi[256];
 
     [InlineArray(8)]
     public struct SegmentArray

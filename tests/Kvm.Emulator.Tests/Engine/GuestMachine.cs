@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Iced.Intel;
+using Kvm.Emulator.Vector;
 using static Iced.Intel.AssemblerRegisters;
 
 namespace Kvm.Emulator.Tests.Engine;
@@ -20,9 +21,9 @@ internal sealed unsafe class GuestMachine : IDisposable
     internal CpuState* State => Cpu.State;
     internal byte* Ram => ram;
 
-    internal GuestMachine(CpuModel? model = null, int processors = 1)
+    internal GuestMachine(CpuModel? model = null, int processors = 1, VectorEngine vectorEngine = VectorEngine.Auto)
     {
-        Machine = new Machine(model ?? CpuModel.IntelSkylake, processors);
+        Machine = new Machine(MachineOptions.Uniform(model ?? CpuModel.IntelSkylake, processors) with { VectorEngine = vectorEngine });
         ram = (byte*)NativeMemory.AlignedAlloc((nuint)Size, 4096);
         NativeMemory.Clear(ram, (nuint)Size);
         Machine.Memory.Map(0, Size, ram);

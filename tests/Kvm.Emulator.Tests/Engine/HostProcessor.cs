@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
-using Kvm.Emulator.Interop;
+using Kvm.Interop;
 
 namespace Kvm.Emulator.Tests.Engine;
 

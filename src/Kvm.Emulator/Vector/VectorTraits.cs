@@ -1,0 +1,131 @@
+using Iced.Intel;
+
+namespace Kvm.Emulator.Vector;
+
+/// <summary>What <see cref="VectorUnit"/> must know of an instruction, from Iced's tables.</summary>
+internal static class VectorTraits
+{
+    /// <summary>x87, MMX, SSE or AVX computation: everything whose operands are ST, MM, XMM or YMM registers.</summary>
+    internal static bool IsVector(Code code)
+    {
+        if (code.Encoding() is not (EncodingKind.Legacy or EncodingKind.VEX))
+            return false;
+        foreach (CpuidFeature feature in code.CpuidFeatures())
+        {
+            if (Engine.OpcodeFeatures.UnitOf(feature) != Engine.OpcodeUnit.Integer)
+                return true;
+        }
+        return false;
+    }
+
+    internal static VectorFlags Flags(in Instruction instruction)
+    {
+        Code code = instruction.Code;
+        OpCodeInfo info = code.ToOpCode();
+        VectorFlags flags = VectorFlags.None;
+        bool mm = false, xmm = false, x87 = false;
+        for (int i = 0; i < info.OpCount; i++)
+        {
+            string kind = info.GetOpKind(i).ToString();
+            mm |= kind.StartsWith("mm_", StringComparison.Ordinal);
+            xmm |= kind.StartsWith("xmm", StringComparison.Ordinal) || kind.StartsWith("ymm", StringComparison.Ordinal);
+        }
+        foreach (CpuidFeature feature in code.CpuidFeatures())
+        {
+            x87 |= feature is CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387;
+            mm |= feature is CpuidFeature.MMX;
+        }
+        if (x87)
+            flags |= VectorFlags.X87 | VectorFlags.Waits;
+        if (mm)
+            flags |= VectorFlags.Mmx | VectorFlags.Waits;
+        if (code.Encoding() == EncodingKind.VEX)
+            flags |= VectorFlags.Avx;
+        else if (!x87 && (xmm || !mm))
+            flags |= VectorFlags.Sse;
+        if (code is Code.Fnop)
+            flags |= VectorFlags.NoPointers;
+        if (!x87 && RaisesSimdExceptions(code.Mnemonic()))
+            flags |= VectorFlags.Float;
+        if (instruction.RflagsModified != RflagsBits.None)
+            flags |= VectorFlags.WritesFlags;
+        if (instruction.RflagsRead != RflagsBits.None)
+            flags |= VectorFlags.ReadsFlags;
+        return flags | Memory(info, instruction);
+    }
+
+    private static VectorFlags Memory(OpCodeInfo info, in Instruction instruction)
+    {
+        VectorFlags flags = VectorFlags.None;
+        foreach (UsedMemory memory in new InstructionInfoFactory().GetInfo(instruction).GetUsedMemory())
+        {
+            if (memory.Access is OpAccess.Read or OpAccess.CondRead or OpAccess.ReadWrite or OpAccess.ReadCondWrite)
+                flags |= VectorFlags.ReadsMemory;
+            if (memory.Access is OpAccess.Write or OpAccess.CondWrite or OpAccess.ReadWrite or OpAccess.ReadCondWrite)
+                flags |= VectorFlags.WritesMemory;
+        }
+        return flags;
+    }
+
+    internal static ushort MemoryBytes(in Instruction instruction) => (ushort)instruction.Code.ToOpCode().MemorySize.GetSize();
+
+    /// <summary>Legacy-encoded 16-byte operands must be aligned, except those of instructions made for unaligned data; VEX-encoded ones need not be, except of aligned moves.</summary>
+    internal static ushort Alignment(in Instruction instruction)
+    {
+        ushort size = MemoryBytes(instruction);
+        switch (instruction.Mnemonic)
+        {
+            case Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntdq or Mnemonic.Vmovntps or Mnemonic.Vmovntpd or Mnemonic.Vmovntdqa:
+                return size;
+            case Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu
+                or Mnemonic.Pcmpestri or Mnemonic.Pcmpestrm or Mnemonic.Pcmpistri or Mnemonic.Pcmpistrm
+                or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm64:
+                return 1;
+            default:
+                return instruction.Code.Encoding() == EncodingKind.Legacy && size == 16 ? (ushort)16 : (ushort)1;
+        }
+    }
+
+    /// <summary>The immediate byte, or the number of a register in it; 0 without one.</summary>
+    internal static byte Immediate(in Instruction instruction)
+    {
+        OpCodeInfo info = instruction.Code.ToOpCode();
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            if (instruction.GetOpKind(i) == OpKind.Immediate8)
+                return instruction.Immediate8;
+            if (info.GetOpKind(i) is OpCodeOperandKind.xmm_is4 or OpCodeOperandKind.ymm_is4)
+                return (byte)instruction.GetOpRegister(i).GetNumber();
+        }
+        return 0;
+    }
+
+    /// <summary>FOP: bits 2:0 of the first opcode byte and the ModRM byte.</summary>
+    internal static ushort X87Opcode(in Instruction instruction)
+    {
+        foreach (CpuidFeature feature in instruction.Code.CpuidFeatures())
+        {
+            if (feature is not (CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387))
+                continue;
+            uint opcode = instruction.Code.ToOpCode().OpCode;
+            return (ushort)(opcode > 0xff ? opcode & 0x7ff : (opcode & 7) << 8);
+        }
+        return 0;
+    }
+
+    private static bool RaisesSimdExceptions(Mnemonic mnemonic)
+    {
+        string name = mnemonic.ToString();
+        if (name[0] == 'V')
+            name = name[1..];
+        if (!(name.EndsWith("ps", StringComparison.OrdinalIgnoreCase) || name.EndsWith("pd", StringComparison.OrdinalIgnoreCase)
+            || name.EndsWith("ss", StringComparison.OrdinalIgnoreCase) || name.EndsWith("sd", StringComparison.OrdinalIgnoreCase)
+            || name.StartsWith("Cvt", StringComparison.OrdinalIgnoreCase)))
+            return false;
+        string lower = name.ToLowerInvariant();
+        return arithmetic.Any(lower.StartsWith);
+    }
+
+    private static readonly string[] arithmetic =
+        ["add", "sub", "mul", "div", "sqrt", "min", "max", "cmp", "cvt", "round", "comis", "ucomis", "dpp", "hadd", "hsub", "fmadd", "fmsub", "fnmadd", "fnmsub", "rcp", "rsqrt"];
+}
