@@ -4,10 +4,10 @@ using System.Text;
 namespace Kvm.Core.Tracing;
 
 /// <summary>What was recorded between start and stop: call trees by task.</summary>
-public sealed class FunctionTraceSession : IDisposable
+public sealed partial class FunctionTraceSession : IDisposable
 {
     private static readonly object s_gate = new();
-    private static Dictionary<string, string>? s_modules;
+    private static Dictionary<string, string?>? s_modules;
     private static int s_assemblies;
 
     private readonly object _gate = new();
@@ -58,11 +58,14 @@ public sealed class FunctionTraceSession : IDisposable
     }
 
     /// <summary>The trees as text: module in brackets, equal neighbours folded with their count, the CPU at each root.</summary>
-    public string Format()
+    /// <param name="root">Which of the roots to show; null: all.</param>
+    public string Format(Func<FunctionTraceNode, bool>? root = null)
     {
         var text = new StringBuilder();
-        foreach (var (title, roots) in Groups)
+        foreach (var (title, all) in Groups)
         {
+            IReadOnlyList<FunctionTraceNode> roots = root is null ? all : [.. all.Where(root)];
+            if (roots.Count == 0) continue;
             if (text.Length > 0) text.Append('\n');
             text.Append('[').Append(title).Append("]\n");
             Print(text, roots, 0);
@@ -83,18 +86,24 @@ public sealed class FunctionTraceSession : IDisposable
                 s_modules = Scan(assemblies);
             }
 
-            return s_modules.GetValueOrDefault(function) ?? ByPrefix(function);
+            return s_modules.TryGetValue(function, out string? module) ? module : ByPrefix(function);
         }
     }
 
-    /// <summary>Functions that are traced as a name only belong to the module that their prefix names.</summary>
+    /// <summary>Functions that are traced as a name only: KVM's, but for what KVM calls elsewhere in the kernel.</summary>
     private static string? ByPrefix(string function)
     {
+        if (s_kernelWords.Any(w => function.Contains(w, StringComparison.Ordinal))) return null;
         string name = function.TrimStart('_');
-        if (name.StartsWith("vmx_", StringComparison.Ordinal) || name.StartsWith("nested_vmx_", StringComparison.Ordinal)) return "kvm_intel";
-        if (name.StartsWith("svm_", StringComparison.Ordinal) || name.StartsWith("nested_svm_", StringComparison.Ordinal)) return "kvm_amd";
-        return name.StartsWith("kvm_", StringComparison.Ordinal) ? "kvm" : null;
+        if (s_intelWords.Any(w => name.StartsWith(w, StringComparison.Ordinal))) return "kvm_intel";
+        return s_amdWords.Any(w => name.StartsWith(w, StringComparison.Ordinal)) ? "kvm_amd" : "kvm";
     }
+
+    private static readonly string[] s_kernelWords =
+        ["kmem_cache_", "kvmalloc", "vzalloc", "vmalloc", "free_pages", "fpu_alloc", "kthread_", "synchronize_srcu", "user_return_notifier_"];
+
+    private static readonly string[] s_intelWords = ["vmx_", "nested_vmx_", "free_nested"];
+    private static readonly string[] s_amdWords = ["svm_", "nested_svm_", "sev_", "avic_"];
 
     private static void Print(StringBuilder text, IReadOnlyList<FunctionTraceNode> nodes, int depth)
     {
@@ -120,9 +129,9 @@ public sealed class FunctionTraceSession : IDisposable
         }
     }
 
-    private static Dictionary<string, string> Scan(Assembly[] assemblies)
+    private static Dictionary<string, string?> Scan(Assembly[] assemblies)
     {
-        var map = new Dictionary<string, string>();
+        var map = new Dictionary<string, string?>();
         foreach (Assembly assembly in assemblies)
         {
             if (assembly.GetName().Name?.StartsWith("Kvm.", StringComparison.Ordinal) != true) continue;
@@ -142,7 +151,7 @@ public sealed class FunctionTraceSession : IDisposable
                 const BindingFlags all = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly;
                 foreach (MemberInfo member in type.GetMembers(all).Append(type))
                     foreach (KernelFunctionAttribute a in member.GetCustomAttributes<KernelFunctionAttribute>(false))
-                        if (Module(a.File, assembly) is { } module) map[a.Name] = module;
+                        map[a.Name] = Module(a.File, assembly);
             }
         }
 
