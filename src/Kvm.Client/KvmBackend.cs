@@ -20,11 +20,12 @@ public static class KvmBackend
     /// <summary>The back end that a user names on a command line.</summary>
     /// <param name="name"><c>model</c> or <c>native</c>.</param>
     /// <param name="cpu">For the model: <c>intel</c>, <c>amd</c>, or the name of a processor model.</param>
+    /// <param name="processors">For the model: how many processors the host has.</param>
     /// <exception cref="ArgumentException">No such back end, no such processor.</exception>
-    public static IKvmBackend ByName(string name, string cpu = "intel") => name switch
+    public static IKvmBackend ByName(string name, string cpu = "intel", int processors = 1) => name switch
     {
         "native" => Native,
-        "model" => Model(options => options.Cpu = Processor(cpu)),
+        "model" => Model(options => (options.Cpu, options.Processors) = (Processor(cpu), processors)),
         _ => throw new ArgumentException($"no back end '{name}': there are model and native"),
     };
 

@@ -114,6 +114,10 @@ public sealed unsafe partial class Vcpu : IDisposable
     /// <summary>KVM_ENABLE_CAP for the vCPU.</summary>
     public void EnableCap(int capability, params ReadOnlySpan<ulong> args) => Capability.Enable(Fd, capability, args);
 
+    /// <summary>KVM_GET_STATS_FD: the kernel's counters of this vCPU by name, such as <c>exits</c>. Histograms are left out.</summary>
+    /// <exception cref="KvmException">ENOTTY or EINVAL: a kernel older than 5.14.</exception>
+    public IReadOnlyDictionary<string, ulong> ReadStats() => BinaryStats.Read(Fd);
+
     /// <summary>Any other ioctl.</summary>
     public long Ioctl(uint request, ulong argument = 0) => Fd.Ioctl(request, argument);
 

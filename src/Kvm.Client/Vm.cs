@@ -94,6 +94,10 @@ public sealed unsafe partial class Vm : IDisposable
     /// <returns>Pages protected again.</returns>
     public int ResetDirtyRings() => (int)Fd.Ioctl(KVM_RESET_DIRTY_RINGS, 0);
 
+    /// <summary>KVM_GET_STATS_FD: the kernel's counters of this VM by name, such as <c>remote_tlb_flush</c>. Histograms are left out.</summary>
+    /// <exception cref="KvmException">ENOTTY or EINVAL: a kernel older than 5.14.</exception>
+    public IReadOnlyDictionary<string, ulong> ReadStats() => BinaryStats.Read(Fd);
+
     /// <summary>Any other ioctl.</summary>
     public long Ioctl(uint request, ulong argument = 0) => Fd.Ioctl(request, argument);
 

@@ -5,11 +5,12 @@ namespace Kvm.Tool;
 /// <summary>The back end that --backend and --cpu name.</summary>
 internal static class Backends
 {
-    public static IKvmBackend Create(string backend, string cpu)
+    /// <exception cref="ToolException">There is no such processor.</exception>
+    public static IKvmBackend Create(string backend, string cpu, int processors = 1)
     {
         try
         {
-            return KvmBackend.ByName(backend, cpu);
+            return KvmBackend.ByName(backend, cpu, processors);
         }
         catch (ArgumentException e)
         {

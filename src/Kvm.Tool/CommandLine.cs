@@ -1,20 +1,14 @@
 using System.CommandLine;
+using System.CommandLine.Help;
 
 namespace Kvm.Tool;
 
 /// <summary>The commands and their options.</summary>
 internal static class CommandLine
 {
-    private const string ExitCodes = """
-
-
-        Exit codes: 0 the guest halted, reset or switched itself off; 2 wrong command line; 3 unusable file; 4 the back end failed;
-        5 the guest crashed; 6 the time was up; odd numbers from a guest that wrote v to port 0xf4: (v << 1) | 1.
-        """;
-
     public static RootCommand Build()
     {
-        var root = new RootCommand("A software KVM: the Linux 6.1 KVM kernel on emulated Intel and AMD processors, in one process. Without a command: demo." + ExitCodes)
+        var root = new RootCommand("A software KVM: the KVM of Linux 6.1 on emulated Intel and AMD processors, in one process. Without a command: demo.")
         {
             DemoCommand.Build(),
             RunCommand.Build(),
@@ -22,6 +16,21 @@ internal static class CommandLine
             DoctorCommand.Build(),
         };
         root.SetAction(_ => DemoCommand.Run());
+        foreach (HelpOption help in root.Options.OfType<HelpOption>()) help.Action = new HelpWithMore((HelpAction)help.Action!);
         return root;
     }
+
+    /// <summary>Parses and runs.</summary>
+    /// <returns>The exit code; see <see cref="ExitCode"/>.</returns>
+    public static int Run(string[] args)
+    {
+        ParseResult parsed = Build().Parse(args);
+        if (parsed.Errors.Count == 0) return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+        foreach (string message in parsed.Errors.Select(e => e.Message).Distinct()) Console.Error.WriteLine($"kvm: {message.ReplaceLineEndings(" ")}");
+        Console.Error.WriteLine($"kvm: try {Name(parsed.CommandResult.Command)} --help");
+        return ExitCode.Usage;
+    }
+
+    /// <summary>As the user types it: <c>kvm run</c>.</summary>
+    private static string Name(Command command) => command is RootCommand ? "kvm" : $"kvm {command.Name}";
 }

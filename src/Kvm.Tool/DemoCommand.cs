@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Kvm.Core.Tracing;
 using Spectre.Console;
 
 namespace Kvm.Tool;
@@ -6,7 +7,7 @@ namespace Kvm.Tool;
 /// <summary><c>kvm demo</c>: the embedded guest on an Intel and on an AMD machine.</summary>
 internal static class DemoCommand
 {
-    private const int Levels = 3;
+    private const int NoteColumn = 52;
 
     public static Command Build()
     {
@@ -19,31 +20,42 @@ internal static class DemoCommand
     {
         foreach (string cpu in (string[])["intel", "amd"])
         {
-            using var guest = new TracedGuest(cpu);
-            string createVm = guest.CreateVm(), createVcpu = guest.CreateVcpu(), run = guest.Run();
+            using var guest = new TracedGuest(cpu, processors: 2);
+            FunctionTraceSession createVm = guest.CreateVm(), createVcpu = guest.CreateVcpu(), run = guest.Run();
             AnsiConsole.MarkupLineInterpolated($"[bold underline]{guest.Name}[/]");
-            AnsiConsole.MarkupLineInterpolated($"the guest printed: [green]{guest.Output.TrimEnd()}[/]");
-            AnsiConsole.WriteLine("the kernel's path there:");
+            AnsiConsole.MarkupLineInterpolated($"  the guest printed: [green]{guest.Output.TrimEnd()}[/]");
+            AnsiConsole.WriteLine("  the kernel's path there, in short:");
             Show("KVM_CREATE_VM", createVm);
             Show("KVM_CREATE_VCPU", createVcpu);
-            Show("the first KVM_RUN", run);
+            Show("KVM_RUN, the first", run);
+            AnsiConsole.WriteLine();
         }
 
-        AnsiConsole.MarkupLine("The whole trees: [bold]kvm trace create-vm|create-vcpu|run --cpu intel|amd[/].");
+        AnsiConsole.MarkupLine("The whole of it: [bold]kvm trace create-vm|create-vcpu|run --cpu intel|amd[/]. A Linux kernel: [bold]kvm run --help[/].");
+        AnsiConsole.MarkupLine("(In the source tree, [bold]kvm[/] is [bold]dotnet run --project src/Kvm.Tool --[/] followed by the command.)");
         return ExitCode.Success;
     }
 
-    /// <summary>The tree's upper levels.</summary>
-    private static void Show(string title, string path)
+    private static void Show(string title, FunctionTraceSession path)
     {
-        AnsiConsole.MarkupLineInterpolated($"  [bold]{title}[/]");
-        foreach (string line in path.TrimEnd().Split('\n'))
+        AnsiConsole.MarkupLineInterpolated($"    [bold]{title}[/]");
+        foreach ((_, IReadOnlyList<FunctionTraceNode> roots) in path.Groups)
         {
-            string call = line.TrimStart();
-            int depth = (line.Length - call.Length) / 2;
-            if (depth >= Levels || call.StartsWith('}') || call.StartsWith('[')) continue;
-            string shown = call.Replace(" {", depth == Levels - 1 ? " { … }" : "").TrimEnd();
-            AnsiConsole.WriteLine($"    {new string(' ', depth * 2)}{shown}");
+            foreach (FunctionTraceNode root in roots.Where(TracedGuest.IsIoctl)) Show(root, depth: 0);
         }
+    }
+
+    /// <summary>Milestones only: a function that is none gives its place to those that it calls.</summary>
+    private static void Show(FunctionTraceNode node, int depth)
+    {
+        if (Milestones.NoteOf(node.Name) is { } note)
+        {
+            string call = $"      {new string(' ', depth * 2)}{node.Name}{(depth == 0 ? $" on cpu{node.Cpu}" : "")}";
+            if (note.Length == 0) AnsiConsole.WriteLine(call);
+            else AnsiConsole.MarkupLineInterpolated($"{call.PadRight(NoteColumn)} [dim]{note}[/]");
+            depth++;
+        }
+
+        foreach (FunctionTraceNode child in node.Children) Show(child, depth);
     }
 }

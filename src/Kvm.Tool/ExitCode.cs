@@ -9,7 +9,7 @@ public static class ExitCode
     /// <summary>The command line was wrong.</summary>
     public const int Usage = 2;
 
-    /// <summary>A file could not be read, or is not what it should be.</summary>
+    /// <summary>A file could not be read or written, or is not what it should be.</summary>
     public const int BadFile = 3;
 
     /// <summary>The back end does not work here, or refused a call.</summary>

@@ -3,15 +3,21 @@ namespace Kvm.Tool;
 /// <summary>Files that the user named.</summary>
 internal static class Inputs
 {
+    /// <exception cref="ToolException">The file can't be read; the message says why and ends with <paramref name="advice"/>.</exception>
     public static byte[] ReadFile(FileInfo file, string what, string advice)
     {
         try
         {
-            return File.ReadAllBytes(file.FullName);
+            return Directory.Exists(file.FullName) ? throw new IOException("it is a directory") : File.ReadAllBytes(file.FullName);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            string reason = e is FileNotFoundException or DirectoryNotFoundException ? "no such file" : e.Message;
+            string reason = e switch
+            {
+                FileNotFoundException or DirectoryNotFoundException => "no such file",
+                UnauthorizedAccessException => "permission denied",
+                _ => e.Message,
+            };
             throw new ToolException(ExitCode.BadFile, $"cannot read the {what} {file}: {reason}; {advice}");
         }
     }

@@ -1,32 +1,89 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
 
 namespace Kvm.Tool;
 
-/// <summary>Options that several commands have.</summary>
+/// <summary>Options that several commands have, and checks whose messages name the option, what was given and what would do.</summary>
 internal static class Options
 {
-    public static Option<string> Backend()
-    {
-        var option = new Option<string>("--backend") { Description = "model: the software KVM; native: this host's /dev/kvm", DefaultValueFactory = _ => "model" };
-        option.AcceptOnlyFromAmong("model", "native");
-        return option;
-    }
+    /// <summary>A week: longer than anybody waits, shorter than timers can be.</summary>
+    private const double LongestTimeout = 7 * 24 * 3600;
 
-    public static Option<string> Cpu() =>
-        new("--cpu") { Description = "intel, amd, or the name of a processor model (kvm doctor lists them); the model back end only", DefaultValueFactory = _ => "intel" };
-
-    public static Option<ulong> Memory(string standard) => new("--memory")
+    public static Option<string> Backend() => new Option<string>("--backend")
     {
-        Description = $"The guest's RAM, such as 512M or 2G [default: {standard}]",
-        DefaultValueFactory = _ => Sizes.TryParse(standard, out ulong bytes) ? bytes : 0,
+        Description = "model: the software KVM in this process; native: this host's /dev/kvm",
+        DefaultValueFactory = _ => "model",
+    }.OneOf("model", "native");
+
+    public static Option<string> Cpu() => new("--cpu")
+    {
+        Description = "The model's processor: intel, amd, or a name that kvm doctor lists",
+        DefaultValueFactory = _ => "intel",
+        HelpName = "model",
+    };
+
+    public static Option<MemorySize> Memory(string standard) => new("--memory")
+    {
+        Description = "The guest's RAM: 4M or more, whole pages",
+        HelpName = "size",
+        DefaultValueFactory = _ => MemorySize.Parse(standard, out string _)!.Value,
         CustomParser = result =>
         {
-            string text = result.Tokens[0].Value;
-            if (!Sizes.TryParse(text, out ulong bytes) || bytes < 4 << 20 || bytes % 4096 != 0)
-                result.AddError($"--memory {text}: not a memory size; write whole pages, at least 4M, such as 512M or 2G");
-            return bytes;
+            MemorySize? size = MemorySize.Parse(result.Tokens[0].Value, out string error);
+            if (size is null) result.AddError($"--memory {result.Tokens[0].Value}: {error}");
+            return size ?? default;
         },
     };
 
-    public static Option<double> Timeout() => new("--timeout") { Description = "Stop the guest after so many seconds; 0: never", DefaultValueFactory = _ => 0 };
+    /// <summary>Seconds; 0 for no limit.</summary>
+    public static Option<double> Timeout() => new("--timeout")
+    {
+        Description = "Stop the guest after so many seconds; 0: never",
+        HelpName = "seconds",
+        DefaultValueFactory = _ => 0,
+        CustomParser = result =>
+        {
+            string text = result.Tokens[0].Value;
+            if (double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double seconds) && seconds <= LongestTimeout) return seconds;
+            result.AddError($"--timeout {text}: not a number of seconds from 0 to {LongestTimeout}, such as 2.5");
+            return 0;
+        },
+    };
+
+    /// <summary>A number from 1 to <paramref name="most"/>.</summary>
+    public static Option<int> Count(string name, string description, int standard, int most) => new(name)
+    {
+        Description = description,
+        HelpName = "number",
+        DefaultValueFactory = _ => standard,
+        CustomParser = result =>
+        {
+            string text = result.Tokens[0].Value;
+            if (int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number >= 1 && number <= most) return number;
+            result.AddError($"{name} {text}: not a number from 1 to {most}");
+            return standard;
+        },
+    };
+
+    /// <summary>Takes these words only.</summary>
+    public static Option<string> OneOf(this Option<string> option, params string[] words)
+    {
+        option.HelpName = string.Join('|', words);
+        option.CompletionSources.Add(words);
+        option.Validators.Add(result => Check(result, option.Name, words));
+        return option;
+    }
+
+    /// <summary>Takes these words only.</summary>
+    public static void OneOf(this Argument<string> argument, string command, params string[] words)
+    {
+        argument.CompletionSources.Add(words);
+        argument.Validators.Add(result => Check(result, command, words));
+    }
+
+    private static void Check(SymbolResult result, string name, string[] words)
+    {
+        if (result.Tokens is [{ Value: var word }] && !words.Contains(word)) result.AddError($"{name} {word}: not one of {string.Join(", ", words)}");
+    }
 }

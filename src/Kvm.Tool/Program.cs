@@ -1,4 +1,3 @@
-using System.CommandLine;
 using Kvm.Client;
 using Kvm.Tool;
 using Spectre.Console;
@@ -9,23 +8,19 @@ if (Console.IsOutputRedirected)
     AnsiConsole.Profile.Width = 500; // whoever reads it breaks the lines
 }
 
-RootCommand root = CommandLine.Build();
-ParseResult parsed = root.Parse(args);
-if (parsed.Errors.Count > 0)
-{
-    foreach (var error in parsed.Errors) Console.Error.WriteLine($"kvm: {error.Message}");
-    Console.Error.WriteLine("kvm: try --help");
-    return ExitCode.Usage;
-}
-
 try
 {
-    return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+    return CommandLine.Run(args);
 }
 catch (ToolException e)
 {
     Console.Error.WriteLine($"kvm: {e.Message}");
     return e.ExitCode;
+}
+catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+{
+    Console.Error.WriteLine($"kvm: cannot write to standard output: {e.Message}");
+    return ExitCode.BadFile;
 }
 catch (KvmException e)
 {

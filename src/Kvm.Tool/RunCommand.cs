@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using System.IO.Pipelines;
 using Kvm.Client;
 using Kvm.Vmm;
@@ -14,27 +15,29 @@ internal static class RunCommand
     public static Command Build()
     {
         Option<string> cpu = Options.Cpu(), backend = Options.Backend();
-        Option<ulong> memory = Options.Memory("512M");
-        var kernel = new Option<FileInfo>("--kernel") { Description = "The kernel: a Linux bzImage (samples/linux/fetch-kernel.sh gets one) or a multiboot image", Required = true };
-        var initrd = new Option<FileInfo?>("--initrd") { Description = "An initial RAM disk" };
-        var append = new Option<string?>("--append") { Description = $"The kernel's command line [Linux default: {DefaultCommandLine}]" };
-        var entry = new Option<int>("--entry") { Description = "Where the kernel is entered: 64-, 32- or 16-bit code", DefaultValueFactory = _ => 64 };
-        entry.AcceptOnlyFromAmong("64", "32", "16");
+        Option<MemorySize> memory = Options.Memory("512M");
+        var kernel = new Option<FileInfo>("--kernel") { Description = "A Linux bzImage (samples/linux/fetch-kernel.sh fetches one) or a multiboot image", HelpName = "file", Required = true };
+        var initrd = new Option<FileInfo?>("--initrd") { Description = "An initial RAM disk", HelpName = "file" };
+        var append = new Option<string?>("--append") { Description = $"The kernel's command line [default for Linux: {DefaultCommandLine}]", HelpName = "text" };
+        Option<string> entry = new Option<string>("--entry") { Description = "Which of a bzImage's entry points: 64-, 32- or 16-bit code", DefaultValueFactory = _ => "64" }.OneOf("64", "32", "16");
         Option<double> timeout = Options.Timeout();
-        var irqchip = new Option<string>("--irqchip") { Description = "Whose interrupt controllers and timer: the kernel's, this program's, or the kernel's if it has some", DefaultValueFactory = _ => "auto" };
-        irqchip.AcceptOnlyFromAmong("auto", "kernel", "user");
-        var stats = new Option<bool>("--stats") { Description = "Afterwards say how many exits there were, and how long it took" };
+        Option<string> irqchip = new Option<string>("--irqchip")
+        {
+            Description = "Whose interrupt controllers and timer: the kernel's (kernel), this program's (user), the kernel's where it has some (auto)",
+            DefaultValueFactory = _ => "auto",
+        }.OneOf("auto", "kernel", "user");
+        var stats = new Option<bool>("--stats") { Description = "Afterwards say how long it took, and count the exits" };
 
-        var command = new Command("run", "Boot a Linux kernel; its serial console is standard output") { cpu, backend, memory, kernel, initrd, append, entry, irqchip, timeout, stats };
+        var command = new Command("run", "Boot a Linux kernel; its serial console is standard output") { kernel, cpu, backend, memory, initrd, append, entry, irqchip, timeout, stats };
         command.SetAction(result =>
         {
             FileInfo kernelFile = result.GetRequiredValue(kernel);
             byte[] image = Inputs.ReadFile(kernelFile, "kernel", "samples/linux/fetch-kernel.sh fetches one");
             byte[] ramdisk = result.GetValue(initrd) is { } file ? Inputs.ReadFile(file, "initrd", "give an existing file with --initrd") : [];
-            Action<Pc> load = Loader(kernelFile, image, (LinuxEntry)result.GetValue(entry), result.GetValue(append), ramdisk);
+            Action<Pc> load = Loader(kernelFile, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), result.GetValue(append), ramdisk);
             IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu));
             return Run(chosen, load,
-                new PcOptions { Memory = result.GetValue(memory), Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null } },
+                new PcOptions { Memory = result.GetValue(memory).Bytes, Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null } },
                 result.GetValue(timeout), result.GetValue(stats));
         });
         return command;
@@ -67,7 +70,7 @@ internal static class RunCommand
 
     private static int Run(IKvmBackend backend, Action<Pc> load, PcOptions options, double timeout, bool stats)
     {
-        using Stream stdout = Console.OpenStandardOutput();
+        using Stream stdout = StandardOutput.Open();
         PipeWriter output = PipeWriter.Create(stdout, new StreamPipeWriterOptions(leaveOpen: true));
         using KvmSystem kvm = Backends.Open(backend);
         using var pc = new Pc(kvm, options with { Output = output });
@@ -77,7 +80,19 @@ internal static class RunCommand
         GuestStop stop = pc.Run(timeout > 0 ? TimeSpan.FromSeconds(timeout) : null);
         TimeSpan elapsed = TimeProvider.System.GetElapsedTime(start);
         Console.Error.WriteLine($"kvm: {backend.Name}: {stop}");
-        if (stats) Console.Error.WriteLine($"kvm: {pc.Loop.Exits} exits in {elapsed.TotalSeconds:0.00} s");
+        if (stats) WriteStats(pc, elapsed);
         return GuestExit.Code(stop);
+    }
+
+    /// <summary>Exits to this program by reason, and the kernel's own counters.</summary>
+    private static void WriteStats(Pc pc, TimeSpan elapsed)
+    {
+        CultureInfo english = CultureInfo.InvariantCulture;
+        Console.Error.WriteLine(string.Create(english, $"kvm: {elapsed.TotalSeconds:0.00} s, {pc.Loop.Exits} exits to userspace:"));
+        foreach ((int reason, long count) in pc.Loop.ExitsByReason.OrderByDescending(r => r.Value))
+            Console.Error.WriteLine(string.Create(english, $"kvm: {count,12} {ExitNames.Of(reason)}"));
+        Console.Error.WriteLine("kvm: the kernel's counters of the vCPU that are not 0:");
+        foreach ((string name, ulong value) in pc.Vcpu.ReadStats().Where(s => s.Value != 0 && !s.Key.EndsWith("_ns", StringComparison.Ordinal)).OrderByDescending(s => s.Value))
+            Console.Error.WriteLine(string.Create(english, $"kvm: {value,12} {name}"));
     }
 }

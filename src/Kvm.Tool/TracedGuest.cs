@@ -2,11 +2,12 @@ using Kvm.Abi;
 using Kvm.Client;
 using Kvm.Client.Backends;
 using Kvm.Core.Tracing;
+using Kvm.Emulator;
 using static Kvm.Abi.Uapi;
 
 namespace Kvm.Tool;
 
-/// <summary>The embedded guest on one model, step by step, each step with the kernel's path.</summary>
+/// <summary>The embedded guest on one model, step by step, each step with the functions that the kernel went through.</summary>
 internal sealed class TracedGuest : IDisposable
 {
     private readonly ModelBackend _backend;
@@ -15,26 +16,26 @@ internal sealed class TracedGuest : IDisposable
     private GuestMemory? _ram;
     private Vcpu? _vcpu;
 
-    public TracedGuest(string cpu)
+    public TracedGuest(string cpu, int processors)
     {
-        _backend = (ModelBackend)Backends.Create("model", cpu);
+        _backend = (ModelBackend)Backends.Create("model", cpu, processors);
         _kvm = Backends.Open(_backend);
         _ = _kvm.VcpuMmapSize; // so that it is not asked while a call is traced
     }
 
+    /// <summary>For example <c>model, intel-skylake</c>.</summary>
     public string Name => _backend.Name;
 
     /// <summary>What the guest has printed.</summary>
     public string Output { get; private set; } = "";
 
-    /// <summary>The kernel's log so far.</summary>
-    public string Dmesg => _backend.Host!.Log.Dmesg();
+    /// <summary>The path of KVM_CREATE_VM.</summary>
+    public FunctionTraceSession CreateVm() => Trace(() => _vm = _kvm.CreateVm());
 
-    public string CreateVm() => Trace(() => _vm = _kvm.CreateVm());
-
-    public string CreateVcpu()
+    /// <summary>The path of KVM_CREATE_VCPU, and of the mapping of its kvm_run page (see <see cref="IsIoctl"/>). Afterwards the vCPU is ready to run.</summary>
+    public FunctionTraceSession CreateVcpu()
     {
-        string path = Trace(() => _vcpu = _vm!.CreateVcpu(0));
+        FunctionTraceSession path = Trace(() => _vcpu = _vm!.CreateVcpu(0));
         _ram = _vm!.MapMemory(0, DemoGuest.Start, 0x1000);
         DemoGuest.Assemble().CopyTo(_ram.Span);
         _vcpu!.SetCpuid(_kvm.GetSupportedCpuid());
@@ -48,15 +49,18 @@ internal sealed class TracedGuest : IDisposable
 
     /// <summary>Runs the guest to its HLT.</summary>
     /// <returns>The path of the first KVM_RUN: entry, what the kernel handles itself, and the exit to userspace.</returns>
-    public string Run()
+    public FunctionTraceSession Run()
     {
-        string path = Trace(() => Serve(_vcpu!.Run()));
+        FunctionTraceSession path = Trace(() => Serve(_vcpu!.Run()));
         while (Serve(_vcpu!.Run()))
         {
         }
 
         return path;
     }
+
+    /// <summary>A root of the trace that belongs to an ioctl, not to the mmap of the vCPU's pages and the touching of them.</summary>
+    public static bool IsIoctl(FunctionTraceNode root) => root.Name is not ("kvm_vcpu_mmap" or "kvm_vcpu_fault");
 
     public void Dispose()
     {
@@ -81,18 +85,10 @@ internal sealed class TracedGuest : IDisposable
         }
     }
 
-    private string Trace(Action step)
+    private FunctionTraceSession Trace(Action step)
     {
-        FunctionTraceSession session = FunctionTrace.Start(_backend.Host);
-        try
-        {
-            step();
-        }
-        finally
-        {
-            FunctionTrace.Stop();
-        }
-
-        return session.Format();
+        using FunctionTraceSession session = FunctionTrace.Start(_backend.Host);
+        step();
+        return session;
     }
 }

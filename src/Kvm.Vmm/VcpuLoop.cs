@@ -13,6 +13,7 @@ public sealed class VcpuLoop
     private readonly MmioBus _mmio;
     private readonly StopSignal _stop;
     private readonly object _wake = new();
+    private readonly long[] _byReason = new long[64];
     private IInterruptSource? _interrupts;
     private int _thread;
 
@@ -25,8 +26,23 @@ public sealed class VcpuLoop
         stop.Requested += OnRaised;
     }
 
-    /// <summary>Exits served so far, those that ended the run included.</summary>
+    /// <summary>Exits so far: returns of KVM_RUN, those that ended the run and those that a kick caused included.</summary>
     public long Exits { get; private set; }
+
+    /// <summary>Exits by <c>KVM_EXIT_…</c>, kicks as <c>KVM_EXIT_INTR</c>; reasons that did not occur are left out.</summary>
+    public IReadOnlyDictionary<int, long> ExitsByReason
+    {
+        get
+        {
+            var counts = new SortedDictionary<int, long>();
+            for (int reason = 0; reason < _byReason.Length; reason++)
+            {
+                if (_byReason[reason] > 0) counts[reason] = _byReason[reason];
+            }
+
+            return counts;
+        }
+    }
 
     /// <summary>Sees every exit before it is served.</summary>
     public ExitObserver? Observer { get; set; }
@@ -52,7 +68,12 @@ public sealed class VcpuLoop
             if (_interrupts is not null) OfferInterrupt(_interrupts);
             long result = _vcpu.TryRun();
             Exits++;
-            if (result is -(long)Errno.EINTR or -(long)Errno.EAGAIN) continue; // kicked: the loop's condition says why
+            if (result is -(long)Errno.EINTR or -(long)Errno.EAGAIN)
+            {
+                _byReason[KVM_EXIT_INTR]++;
+                continue; // kicked: the loop's condition says why
+            }
+
             if (result < 0) _stop.Request(RunFailed(result));
             else Serve(_vcpu.LastExit);
         }
@@ -63,6 +84,7 @@ public sealed class VcpuLoop
     private void Serve(VcpuExit exit)
     {
         Observer?.Invoke(exit);
+        if ((uint)exit.Reason < (uint)_byReason.Length) _byReason[exit.Reason]++;
         switch (exit.Reason)
         {
             case KVM_EXIT_IO:

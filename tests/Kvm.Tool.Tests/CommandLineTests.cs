@@ -2,19 +2,37 @@ namespace Kvm.Tool.Tests;
 
 public class CommandLineTests
 {
+    /// <summary>One line that names what was wrong, one that says where to look.</summary>
     [Theory]
-    [InlineData("run", "--kernel")]
-    [InlineData("run --kernel x --memory 3x", "--memory 3x")]
-    [InlineData("run --kernel x --memory 1M", "--memory 1M")]
-    [InlineData("run --kernel x --entry 8", "8")]
-    [InlineData("run --kernel x --backend cloud", "cloud")]
-    [InlineData("trace nonsense", "nonsense")]
-    [InlineData("nonsense", "nonsense")]
-    public void Wrong_command_line_is_named_and_exits_with_2(string arguments, string named)
+    [InlineData("run", "--kernel", "kvm run --help")]
+    [InlineData("run --kernel", "--kernel", "kvm run --help")]
+    [InlineData("run --kernel x --memory 3x", "--memory 3x: not a memory size", "kvm run --help")]
+    [InlineData("run --kernel x --memory 3M", "--memory 3M: too little", "kvm run --help")]
+    [InlineData("run --kernel x --memory 4097K", "--memory 4097K: not whole pages", "kvm run --help")]
+    [InlineData("run --kernel x --memory 4096T", "--memory 4096T: too much", "kvm run --help")]
+    [InlineData("run --kernel x --memory -5", "--memory -5: not a memory size", "kvm run --help")]
+    [InlineData("run --kernel x --entry 8", "--entry 8: not one of 64, 32, 16", "kvm run --help")]
+    [InlineData("run --kernel x --backend cloud", "--backend cloud: not one of model, native", "kvm run --help")]
+    [InlineData("run --kernel x --irqchip none", "--irqchip none: not one of auto, kernel, user", "kvm run --help")]
+    [InlineData("run --kernel x --timeout soon", "--timeout soon: not a number of seconds", "kvm run --help")]
+    [InlineData("run --kernel x --timeout -3", "--timeout -3: not a number of seconds", "kvm run --help")]
+    [InlineData("run --kernel x --timeout NaN", "--timeout NaN: not a number of seconds", "kvm run --help")]
+    [InlineData("run --kernel x --timeout 604801", "--timeout 604801: not a number of seconds from 0 to 604800", "kvm run --help")]
+    [InlineData("run --kernel x --bogus", "--bogus", "kvm run --help")]
+    [InlineData("trace", "'trace'", "kvm trace --help")]
+    [InlineData("trace nonsense", "trace nonsense: not one of create-vm, create-vcpu, run", "kvm trace --help")]
+    [InlineData("trace run --cpus 0", "--cpus 0: not a number from 1 to 64", "kvm trace --help")]
+    [InlineData("trace run --cpus 65", "--cpus 65: not a number from 1 to 64", "kvm trace --help")]
+    [InlineData("doctor extra", "extra", "kvm doctor --help")]
+    [InlineData("nonsense", "nonsense", "kvm --help")]
+    public void Wrong_command_line_is_named_and_exits_with_2(string arguments, string named, string help)
     {
         ToolRun run = ToolRun.Of(arguments.Split(' '));
         run.ExitCode.Should().Be(ExitCode.Usage);
-        run.Errors.Should().Contain(named).And.NotContain("   at ", "no stack traces");
+        string[] lines = run.Errors.TrimEnd().Split('\n');
+        lines.Should().OnlyContain(l => l.StartsWith("kvm: ", StringComparison.Ordinal), "no stack traces");
+        lines[0].Should().Contain(named);
+        lines[^1].Should().Be($"kvm: try {help}");
         run.Output.Should().BeEmpty();
     }
 
@@ -51,32 +69,42 @@ public class CommandLineTests
         run.Errors.Should().Contain("z80").And.Contain("intel").And.Contain("amd-zen");
     }
 
-    [Fact]
-    public void Help_lists_the_commands_and_the_exit_codes()
+    [Theory]
+    [InlineData("", "no such file")]
+    [InlineData("/", "it is a directory")]
+    public void Kernel_that_can_not_be_read_says_why(string suffix, string reason)
     {
-        ToolRun run = ToolRun.Of("--help");
-        run.ExitCode.Should().Be(0);
-        run.Output.Should().Contain("run").And.Contain("trace").And.Contain("doctor").And.Contain("Exit codes");
+        string path = suffix.Length == 0 ? "no/such/vmlinuz" : Path.GetTempPath();
+        ToolRun run = ToolRun.Of("run", "--kernel", path);
+        run.ExitCode.Should().Be(ExitCode.BadFile);
+        run.Errors.TrimEnd().Should().NotContain("\n").And.Contain(path).And.Contain(reason);
     }
 
     [Theory]
-    [InlineData("512M", 512UL << 20)]
-    [InlineData("2g", 2UL << 30)]
-    [InlineData("64k", 64UL << 10)]
-    [InlineData("4096", 4096UL)]
-    public void Sizes_are_read(string text, ulong bytes)
+    [InlineData("--help", "demo", "run", "trace", "doctor", "Exit codes:", "Examples:")]
+    [InlineData("run --help", "--kernel", "[default: 512M]", "How the kernel is entered", "--entry 32", "Examples:")]
+    [InlineData("trace --help", "create-vm", "--fold", "Examples:")]
+    [InlineData("doctor --help", "Check what works")]
+    [InlineData("demo --help", "both vendors")]
+    public void Help_tells(string arguments, params string[] words)
     {
-        Sizes.TryParse(text, out ulong parsed).Should().BeTrue();
-        parsed.Should().Be(bytes);
+        ToolRun run = ToolRun.Of(arguments.Split(' '));
+        run.ExitCode.Should().Be(ExitCode.Success);
+        foreach (string word in words) run.Output.Should().Contain(word);
+        run.Errors.Should().BeEmpty();
     }
 
+    /// <summary>For files and pipes: text only.</summary>
     [Theory]
-    [InlineData("")]
-    [InlineData("M")]
-    [InlineData("0")]
-    [InlineData("-1M")]
-    [InlineData("1T")]
-    [InlineData("1.5G")]
-    [InlineData("99999999999999G")]
-    public void Nonsense_is_no_size(string text) => Sizes.TryParse(text, out _).Should().BeFalse();
+    [InlineData("demo")]
+    [InlineData("doctor")]
+    [InlineData("trace run --cpu amd")]
+    [InlineData("--help")]
+    public void Redirected_output_has_no_control_codes(string arguments)
+    {
+        string output = ToolRun.Of(arguments.Split(' ')).Output;
+        output.Should().NotBeEmpty();
+        output.Where(c => char.IsControl(c) && c is not ('\n' or '\r')).Should().BeEmpty();
+    }
 }
+

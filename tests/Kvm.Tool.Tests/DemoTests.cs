@@ -10,22 +10,9 @@ public class DemoTests
         ToolRun run = ToolRun.Of(arguments);
         run.ExitCode.Should().Be(ExitCode.Success, run.Errors);
         run.Output.Should().Contain("GenuineIntel: 2+2 = 4").And.Contain("AuthenticAMD: 2+2 = 4");
-        run.Output.Should().Contain("kvm_dev_ioctl [kvm]").And.Contain("[kvm_intel]").And.Contain("[kvm_amd]");
-    }
-
-    [Theory]
-    [InlineData("create-vm", "intel", "kvm_dev_ioctl [kvm] {", "vmx_hardware_enable [kvm_intel]")]
-    [InlineData("create-vm", "amd", "kvm_dev_ioctl [kvm] {", "svm_hardware_enable [kvm_amd]")]
-    [InlineData("create-vcpu", "intel", "kvm_vm_ioctl [kvm] {", "vmx_vcpu_create [kvm_intel]")]
-    [InlineData("create-vcpu", "amd", "kvm_vm_ioctl [kvm] {", "svm_vcpu_create [kvm_amd]")]
-    [InlineData("run", "intel", "kvm_arch_vcpu_ioctl_run [kvm] {", "vmx_vcpu_run [kvm_intel]")]
-    [InlineData("run", "amd", "kvm_arch_vcpu_ioctl_run [kvm] {", "svm_vcpu_run [kvm_amd]")]
-    public void Trace_shows_the_kernel_s_functions(string call, string cpu, string outer, string inner)
-    {
-        ToolRun run = ToolRun.Of("trace", call, "--cpu", cpu);
-        run.ExitCode.Should().Be(ExitCode.Success, run.Errors);
-        run.Output.Should().Contain(outer).And.Contain(inner);
-        run.Output.IndexOf(outer, StringComparison.Ordinal).Should().BeLessThan(run.Output.IndexOf(inner, StringComparison.Ordinal));
+        foreach (string milestone in (string[])["kvm_dev_ioctl", "vmx_hardware_enable", "init_vmcs", "handle_ept_violation", "handle_io", "svm_hardware_enable", "svm_vcpu_reset", "npf_interception", "io_interception"])
+            run.Output.Should().Contain(milestone);
+        run.Output.Split('\n').Length.Should().BeLessThan(100, "it is a first look");
     }
 
     [Fact]

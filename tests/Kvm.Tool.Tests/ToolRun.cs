@@ -37,15 +37,22 @@ internal sealed record ToolRun(int ExitCode, string Output, string Errors)
         return new ToolRun(process.ExitCode, output.ToString(), errors.Result);
     }
 
-    private static Process Start(string[] arguments)
+    /// <summary>The command, running: its output and errors are the caller's to read.</summary>
+    public static Process Start(string[] arguments) => Start("dotnet", [s_program, .. arguments]);
+
+    /// <summary>The command with whatever follows it in a shell's line.</summary>
+    public static Process StartShell(string line) => Start("sh", ["-c", $"exec dotnet '{s_program}' {line}"]);
+
+    private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "kvm.dll");
+
+    private static Process Start(string program, string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet")
+        var start = new ProcessStartInfo(program)
         {
             RedirectStandardInput = true, // not the terminal of whoever runs the tests
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "kvm.dll"));
         foreach (string argument in arguments) start.ArgumentList.Add(argument);
         Process process = Process.Start(start)!;
         process.StandardInput.Close();
