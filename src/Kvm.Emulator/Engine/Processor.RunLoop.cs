@@ -5,8 +5,8 @@ namespace Kvm.Emulator;
 public sealed unsafe partial class Processor
 {
     /// <summary>
-    /// Executes instructions until something of <see cref="StopReason"/> happens. An instruction that faults, and each turn of a long
-    /// string instruction, counts against <paramref name="maxInstructions"/>, so a guest that never gets anywhere comes to an end too.
+    /// Executes instructions until something of <see cref="StopReason"/> happens. An instruction that faults, an event that is taken, and each turn of
+    /// a long string instruction, counts against <paramref name="maxInstructions"/>, so a guest that never gets anywhere comes to an end too.
     /// </summary>
     /// <remarks>
     /// At every block head, in this order: pending events (SDM vol 3A, "Prioritization of Concurrent Events"), the budget, the block at RIP, its execution.
@@ -25,12 +25,18 @@ public sealed unsafe partial class Processor
         StopReason reason;
         while (true)
         {
+            bool eventTaken = false;
             if (Volatile.Read(ref s->ExitRequest) != 0 || s->Activity != ActivityState.Active)
             {
                 if ((s->ExitRequest & (uint)ExitRequests.Code) != 0)
                     cache.TakeMail();
-                if (ServiceEvents(out reason))
+                if (ServiceEvents(out reason, out eventTaken))
                     break;
+                if (eventTaken)
+                {
+                    budget--;
+                    unfinished++;
+                }
             }
             if (GuestEnteredFromKernel && NonRoot is null)
             {
@@ -42,6 +48,8 @@ public sealed unsafe partial class Processor
                 reason = StopReason.Budget;
                 break;
             }
+            if (eventTaken)
+                continue;
             bool single = s->InterruptShadow != 0 || (s->ExitRequest & (uint)ExitRequests.SingleStep) != 0;
             Block* block = cache.Find(single);
             if (block != null && block->OpCount > budget)
@@ -55,6 +63,8 @@ public sealed unsafe partial class Processor
                 continue;
             }
             ExecStatus status = single ? Step(cache, block, ref budget) : Interpreter.Execute(this, cache, block, ref budget);
+            instructionEnded = true;
+            repeatInterrupted = status == ExecStatus.Again;
             if (status == ExecStatus.Fault)
             {
                 DeliverPending();
@@ -74,8 +84,12 @@ public sealed unsafe partial class Processor
     /// <summary>One instruction; an interrupt shadow ends with it unless it casts a new one.</summary>
     private ExecStatus Step(CodeCache cache, Block* block, ref long budget)
     {
-        OpcodeFlags flags = OpcodeTable.Instance[Block.Ops(block)->Code].Flags;
+        Op* op = Block.Ops(block);
+        OpcodeFlags flags = OpcodeTable.Instance[op->Code].Flags;
+        ulong from = State->Rip;
         ExecStatus status = Interpreter.Execute(this, cache, block, ref budget);
+        if (status == ExecStatus.Jumped)
+            NoteBranch(op, from);
         if (status is not (ExecStatus.Fault or ExecStatus.Switched) && (flags & OpcodeFlags.SetsShadow) == 0)
             State->InterruptShadow = 0;
         return status;

@@ -40,7 +40,8 @@ public sealed unsafe partial class Mmu
             if (!CheckLimit(segment, ref s, offset, size, kind))
                 return SegmentFault(segment);
         }
-        if ((state->Mode & (uint)CodeMode.AlignmentCheck) != 0 && (linear & (ulong)(size - 1)) != 0)
+        // Pseudo-descriptors (6 or 10 bytes) are checked as the parts they are moved in.
+        if ((state->Mode & (uint)CodeMode.AlignmentCheck) != 0 && (size & (size - 1)) == 0 && (linear & (ulong)(size - 1)) != 0)
         {
             cpu.Raise(new Fault(Fault.AC, true));
             return false;

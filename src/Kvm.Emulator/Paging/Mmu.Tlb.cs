@@ -33,19 +33,21 @@ public sealed unsafe partial class Mmu
 
     private TlbKey CurrentKey()
     {
-        uint mode = 0;
+        uint mode = 0, pkru = 0;
         ushort pcid = 0;
         if ((state->Cr0 & Cr0.PG) != 0)
         {
             mode = 1
-                | (uint)(state->Cr4 & (Cr4.PSE | Cr4.PAE | Cr4.LA57 | Cr4.SMEP | Cr4.SMAP))
+                | (uint)(state->Cr4 & (Cr4.PSE | Cr4.PAE | Cr4.LA57 | Cr4.SMEP | Cr4.SMAP | Cr4.PKE))
                 | ((state->Cr0 & Cr0.WP) != 0 ? 2u : 0)
                 | ((state->Efer & Efer.NXE) != 0 ? 4u : 0)
                 | ((state->Efer & Efer.LMA) != 0 ? 8u : 0);
             pcid = CurrentPcid;
+            if ((state->Cr4 & Cr4.PKE) != 0 && (state->Efer & Efer.LMA) != 0)
+                pkru = state->Pkru;
         }
         NonRootMode? guest = cpu.NonRoot;
-        return guest is null ? new TlbKey(0, pcid, mode, 0) : new TlbKey(guest.TlbTag, pcid, mode, guest.NestedRoot);
+        return guest is null ? new TlbKey(0, pcid, mode, pkru, 0) : new TlbKey(guest.TlbTag, pcid, mode, pkru, guest.NestedRoot);
     }
 
     private TlbContext Select(in TlbKey key)

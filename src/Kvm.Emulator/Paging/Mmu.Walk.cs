@@ -7,11 +7,13 @@ public sealed unsafe partial class Mmu
     private const ulong P = 1, RW = 2, US = 4, A = 0x20, D = 0x40, PS = 0x80, G = 0x100, NX = 1UL << 63;
 
     /// <summary>#PF error-code bits.</summary>
-    internal const uint ErrorPresent = 1, ErrorWrite = 2, ErrorUser = 4, ErrorReserved = 8, ErrorFetch = 0x10;
+    internal const uint ErrorPresent = 1, ErrorWrite = 2, ErrorUser = 4, ErrorReserved = 8, ErrorFetch = 0x10, ErrorProtectionKey = 0x20;
 
     private readonly ulong physicalMask;
     private readonly ulong reservedPhysical;
-    private readonly bool gigabytePages;
+    /// <summary>Reserved bits of PML4 and PML5 entries: page size, and on AMD the bit that is G elsewhere.</summary>
+    private readonly ulong reservedUpper;
+    private readonly bool gigabytePages, pse36;
 
     /// <summary>Where an access ends: host pointer of the byte, or null for a device; Special pages belong to the guest's virtual APIC.</summary>
     private struct Target
@@ -27,6 +29,8 @@ public sealed unsafe partial class Mmu
         public ulong Gpa;
         public bool Writable, User, NoExecute, Dirty, Global;
         public int SizeShift;
+        /// <summary>PKRU bits of the page's protection key: access disable, write disable. 0 where keys do not apply.</summary>
+        public uint KeyRights;
     }
 
     /// <summary>One paging-structure entry on the way, to set its accessed and dirty bits.</summary>
@@ -76,8 +80,11 @@ public sealed unsafe partial class Mmu
         }
         target.Physical = physical;
         target.Host = memory.Pointer(physical);
-        if (target.Host != null && !(watching && Watched(linear) && !execute))
-            FillTlb(linear, walk, privilege, target, execute, nestedRead, nestedWrite);
+        if (target.Host != null)
+        {
+            bool watched = Watched(linear);
+            FillTlb(linear, walk, privilege, target, execute, nestedRead && !watched, nestedWrite && !watched);
+        }
         return true;
     }
 
@@ -95,10 +102,13 @@ public sealed unsafe partial class Mmu
         Privilege.User => walk.User,
         Privilege.Supervisor => !walk.User || (state->Cr4 & Cr4.SMAP) == 0,
         _ => true,
-    };
+    } && (walk.KeyRights & KeyAccessDisable) == 0;
 
     private bool MayWrite(in Walked walk, Privilege privilege)
-        => MayRead(walk, privilege) && (walk.Writable || (privilege != Privilege.User && (state->Cr0 & Cr0.WP) == 0));
+        => MayRead(walk, privilege) && ((walk.Writable && (walk.KeyRights & KeyWriteDisable) == 0) || WritesEverywhere(privilege));
+
+    /// <summary>Supervisor writes with CR0.WP = 0 ignore read-only pages and the write-disable bits of protection keys.</summary>
+    private bool WritesEverywhere(Privilege privilege) => privilege != Privilege.User && (state->Cr0 & Cr0.WP) == 0;
 
     private bool MayExecute(in Walked walk, Privilege privilege)
         => !walk.NoExecute && (privilege == Privilege.User ? walk.User : !walk.User || (state->Cr4 & Cr4.SMEP) == 0);
@@ -118,7 +128,7 @@ public sealed unsafe partial class Mmu
                 return false;
             bool allowed = execute ? MayExecute(walk, privilege) : write ? MayWrite(walk, privilege) : MayRead(walk, privilege);
             if (!allowed)
-                return PageFault(error | ErrorPresent, linear);
+                return PageFault(error | ErrorPresent | (execute ? 0 : KeyError(walk, write, privilege)), linear);
             // The walk starts over when another processor changed an entry between reading it and setting its bits.
             int updated = UpdateAccessedDirty(linear, write, privilege, entries, count, (state->Cr4 & Cr4.PAE) == 0);
             if (updated < 0)
@@ -181,7 +191,9 @@ public sealed unsafe partial class Mmu
                 return Fails(error, linear);
             bool leaf = level == 1 || (level <= 3 && (value & PS) != 0);
             ulong mustBeZero = reserved;
-            if (level >= 4 || (level == 3 && !gigabytePages))
+            if (level >= 4)
+                mustBeZero |= reservedUpper;
+            else if (level == 3 && !gigabytePages)
                 mustBeZero |= PS;
             else if (leaf && level > 1)
                 mustBeZero |= (1UL << shift) - 1 & ~0x1fffUL;
@@ -197,6 +209,7 @@ public sealed unsafe partial class Mmu
                 walk.Dirty = (value & D) != 0;
                 walk.Global = (value & G) != 0 && (state->Cr4 & Cr4.PGE) != 0;
                 walk.SizeShift = shift;
+                walk.KeyRights = KeyRights(value, walk.User);
                 return 1;
             }
             table = value & physicalMask & ~0xfffUL;
@@ -218,9 +231,9 @@ public sealed unsafe partial class Mmu
         ulong leaf = pde;
         if ((pde & PS) != 0 && (state->Cr4 & Cr4.PSE) != 0)
         {
-            // Bits 20:13 are address bits 39:32, as far as the processor has them; bit 21 is reserved.
+            // Bits 20:13 are address bits 39:32 with PSE-36, as far as the processor has them; bit 21 is reserved, without PSE-36 all of them are.
             ulong high = (pde >> 13 & 0xff) << 32;
-            if ((pde & 1UL << 21) != 0 || (high & ~physicalMask) != 0)
+            if ((pde & 1UL << 21) != 0 || (high & ~physicalMask) != 0 || (high != 0 && !pse36))
                 return Fails(error | ErrorPresent | ErrorReserved, linear);
             walk.Gpa = high | (pde & 0xffc0_0000) | (linear & 0x3f_ffff);
             walk.SizeShift = 22;
@@ -266,16 +279,36 @@ public sealed unsafe partial class Mmu
     private bool TableAddress(ulong gpa, bool write, ulong linear, bool user, out ulong physical, bool linearValid = true)
     {
         physical = gpa;
-        if (cpu.NonRoot is not { NestedPaging: true } guest)
+        if (cpu.NonRoot is not { } guest)
             return true;
-        if (!guest.TranslateGpa(gpa, new NestedAccess(true, write, false, user, true, linearValid, linear, write), out NestedTranslation nested))
+        var access = new NestedAccess(true, write, false, user, true, linearValid, linear, write);
+        if (guest.NestedPaging)
         {
-            cpu.PendingMemoryExit = true;
-            return false;
+            if (!guest.TranslateGpa(gpa, access, out NestedTranslation nested))
+            {
+                cpu.PendingMemoryExit = true;
+                return false;
+            }
+            physical = nested.Hpa;
         }
-        physical = nested.Hpa;
-        return true;
+        ulong unused = 0;
+        if (!guest.IsSpecialPage(physical & ~0xfffUL) || guest.SpecialPageAccess(physical, access, 4, ref unused))
+            return true;
+        cpu.PendingMemoryExit = true;
+        return false;
     }
+
+    // ---- protection keys ----
+
+    private const uint KeyAccessDisable = 1, KeyWriteDisable = 2;
+
+    /// <summary>The two PKRU bits of a leaf's key. Keys govern data accesses to user pages in IA-32e mode with CR4.PKE.</summary>
+    /// <remarks>SDM vol 3A, "Protection Keys".</remarks>
+    private uint KeyRights(ulong leaf, bool userPage)
+        => (state->Cr4 & Cr4.PKE) != 0 && userPage && (state->Efer & Efer.LMA) != 0 ? state->Pkru >> ((int)(leaf >> 59 & 0xf) * 2) & 3 : 0;
+
+    private uint KeyError(in Walked walk, bool write, Privilege privilege)
+        => (walk.KeyRights & KeyAccessDisable) != 0 || (write && (walk.KeyRights & KeyWriteDisable) != 0 && !WritesEverywhere(privilege)) ? ErrorProtectionKey : 0;
 
     /// <summary>Sets accessed bits on the way and the leaf's dirty bit. 1: done, 0: an entry changed meanwhile, -1: exit pending.</summary>
     private int UpdateAccessedDirty(ulong linear, bool write, Privilege privilege, Entry* entries, int count, bool narrow)

@@ -21,6 +21,8 @@ public sealed unsafe partial class Mmu : IDisposable
         physicalMask = (1UL << physicalBits) - 1;
         reservedPhysical = 0x000f_ffff_ffff_ffffUL & ~physicalMask;
         gigabytePages = cpu.Model.FeatureExtEdx(26);
+        pse36 = cpu.Model.Feature1Edx(17);
+        reservedUpper = cpu.Model.Vendor == CpuVendor.Amd ? PS | G : PS;
         for (int i = 0; i < contexts.Length; i++)
             contexts[i] = new TlbContext();
         current = contexts[0];
@@ -32,9 +34,13 @@ public sealed unsafe partial class Mmu : IDisposable
     private Privilege CurrentPrivilege
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        get => state->Cpl == 3 ? Privilege.User
-            : (state->Rflags & Flags.AC) != 0 && (state->Cr4 & Cr4.SMAP) != 0 ? Privilege.SupervisorAc : Privilege.Supervisor;
+        get => PrivilegeOf(state->Cpl);
     }
+
+    /// <summary>Whose rights apply to an explicit access at a privilege level: RFLAGS.AC overrides SMAP.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private Privilege PrivilegeOf(int cpl) => cpl == 3 ? Privilege.User
+        : (state->Rflags & Flags.AC) != 0 && (state->Cr4 & Cr4.SMAP) != 0 ? Privilege.SupervisorAc : Privilege.Supervisor;
 
     /// <summary>Reads 1, 2, 4 or 8 bytes through segmentation and paging.</summary>
     public bool Read(Seg segment, ulong offset, int size, out ulong value)
@@ -60,10 +66,7 @@ public sealed unsafe partial class Mmu : IDisposable
         => Store(linear, size, value, supervisor ? Privilege.Supervisor : CurrentPrivilege, watch: false);
 
     /// <summary>Writes with the rights of another privilege level: the new stack of an inter-level transfer.</summary>
-    internal bool WriteAs(ulong linear, int size, ulong value, int cpl) => Store(linear, size, value, cpl == 3 ? Privilege.User : Privilege.Supervisor, watch: false);
-
-    /// <summary>Reads with the rights of another privilege level.</summary>
-    internal bool ReadAs(ulong linear, int size, out ulong value, int cpl) => Load(linear, size, cpl == 3 ? Privilege.User : Privilege.Supervisor, watch: false, out value);
+    internal bool WriteAs(ulong linear, int size, ulong value, int cpl) => Store(linear, size, value, PrivilegeOf(cpl), watch: true);
 
     /// <summary>
     /// Host pointer that may be read and written, for a read-modify-write of <paramref name="size"/> bytes inside one page of plain RAM.
@@ -97,6 +100,16 @@ public sealed unsafe partial class Mmu : IDisposable
         return target.Host;
     }
 
+    /// <summary>Host pointer of a byte that was just read successfully, null for a device. False: a fault or memory exit is pending.</summary>
+    internal bool FindHost(Seg segment, ulong offset, out byte* host)
+    {
+        host = null;
+        if (!CheckedLinear(segment, offset, 1, AccessKind.Read, out ulong linear) || !Resolve(Wrap(linear), AccessKind.Read, CurrentPrivilege, out Target target))
+            return false;
+        host = target.Special ? null : target.Host;
+        return true;
+    }
+
     private static byte* Fail(out RmwFailure failure)
     {
         failure = RmwFailure.Fault;
@@ -128,10 +141,23 @@ public sealed unsafe partial class Mmu : IDisposable
         if (!Resolve(linearIp, AccessKind.Execute, privilege, out Target target))
             return null;
         physicalPage = target.Physical & ~0xfffUL;
+        if (target.Special)
+            return FetchSpecial(linearIp, target, privilege);
         if (target.Host == null)
             return OpenBusPage();
         cpu.Code.VerifyCode(physicalPage);
         return (byte*)((ulong)target.Host & ~0xfffUL);
+    }
+
+    /// <summary>No code is fetched from the guest's virtual APIC: the exit is recorded.</summary>
+    private byte* FetchSpecial(ulong linear, in Target target, Privilege privilege)
+    {
+        ulong unused = 0;
+        var access = new NestedAccess(false, false, true, privilege == Privilege.User, false, true, linear, false);
+        if (cpu.NonRoot!.SpecialPageAccess(target.Physical, access, 1, ref unused))
+            return OpenBusPage();
+        cpu.PendingMemoryExit = true;
+        return null;
     }
 
     /// <summary>No RAM to fetch from: the open bus reads FF, which decodes to #UD.</summary>

@@ -1,7 +1,7 @@
 namespace Kvm.Emulator;
 
 /// <summary>What tags the translations of a context, and the mode bits that decide how entries turn into rights.</summary>
-internal readonly record struct TlbKey(ushort Tag, ushort Pcid, uint Mode, ulong NestedRoot);
+internal readonly record struct TlbKey(ushort Tag, ushort Pcid, uint Mode, uint Pkru, ulong NestedRoot);
 
 /// <summary>Whose rights a table holds.</summary>
 internal enum Privilege

@@ -49,6 +49,8 @@ public unsafe struct CpuState
     public ulong Cr8;
     public ulong Efer;
     public ulong Xcr0;
+    /// <summary>Protection-key rights: per key, access disable and write disable. Change through Processor.WritePkru.</summary>
+    public uint Pkru;
     /// <summary>DR0–DR7 (4 and 5 unused).</summary>
     public fixed ulong Dr[8];
     /// <summary>PDPTE registers of PAE paging.</summary>

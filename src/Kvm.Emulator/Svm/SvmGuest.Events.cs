@@ -54,11 +54,11 @@ internal sealed unsafe partial class SvmGuest
 
     /// <summary>
     /// A virtual interrupt is due when V_IRQ is set, its priority passes V_TPR, the guest's RFLAGS.IF and (with virtual GIF) V_GIF are set and no shadow
-    /// blocks it. The VINTR intercept sees it before it is taken; taking it clears V_IRQ.
+    /// blocks it. The VINTR intercept sees it before it is taken; taking it clears V_IRQ. Physical interrupts come first.
     /// </summary>
-    public override bool Boundary()
+    public override bool Boundary(BoundaryStage stage)
     {
-        if (!virtualIrq || state->InterruptShadow != 0 || (state->Rflags & RflagsIf) == 0 || !unit.Gif)
+        if (stage != BoundaryStage.AfterInterrupts || !virtualIrq || state->InterruptShadow != 0 || (state->Rflags & RflagsIf) == 0 || !unit.Gif)
             return false;
         if (virtualGifEnabled && !virtualGif)
             return false;

@@ -6,7 +6,7 @@ namespace Kvm.Emulator.Svm;
 /// </summary>
 internal sealed unsafe partial class SvmGuest
 {
-    private const ulong Present = 1, Writable = 2, User = 4, Accessed = 0x20, Dirty = 0x40, LargePage = 0x80, NoExecute = 1UL << 63;
+    private const ulong Present = 1, Writable = 2, User = 4, Accessed = 0x20, Dirty = 0x40, LargePage = 0x80, Global = 0x100, NoExecute = 1UL << 63;
     private const uint ErrorPresent = 1, ErrorWrite = 2, ErrorUser = 4, ErrorReserved = 8, ErrorFetch = 0x10;
     private const ulong FinalTranslation = 1UL << 32, TableWalk = 1UL << 33;
     private const ulong AddressMask = 0x000f_ffff_ffff_f000;
@@ -119,10 +119,9 @@ internal sealed unsafe partial class SvmGuest
         {
             // Bit 12 of a large-page entry is its PAT bit.
             reserved |= ((1UL << shift) - 1) & ~0x1fffUL;
-            if (shift >= 39)
-                reserved |= LargePage;
         }
-        return reserved;
+        // The page-size and global bits of upper levels.
+        return shift >= 39 ? reserved | LargePage | Global : reserved;
     }
 
     private bool WalkLegacy(ulong gpa, in NestedAccess access, out NestedTranslation translation)

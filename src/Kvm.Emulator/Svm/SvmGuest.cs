@@ -134,6 +134,8 @@ internal sealed unsafe partial class SvmGuest : NonRootMode
     /// <summary>Takes an instruction intercept. Always true, so that questions can return it.</summary>
     private bool Exit(SvmExitCode code, int length, ulong info1 = 0, ulong info2 = 0)
     {
+        if (length != 0)
+            cpu.SettleResumeFlag();
         unit.Exit(code, info1, info2, hasNrip && length != 0 ? NextRip(length) : 0);
         return true;
     }

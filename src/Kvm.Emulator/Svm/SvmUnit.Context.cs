@@ -105,7 +105,7 @@ internal sealed unsafe partial class SvmUnit
     /// </summary>
     private bool ContextIsLoaded()
     {
-        if (!contextRemembered || !cpu.HostContextPending || (state->Dr[7] & 0xff) != 0 || cpu.MonitorTrap || (state->Rflags & (Flags.TF | Flags.RF)) != 0)
+        if (!contextRemembered || !cpu.HostContextPending || (state->Dr[7] & 0xff) != 0 || cpu.MonitorTrap || (state->Rflags & (Flags.TF | Flags.RF)) != 0 || state->DebugCtl != 0)
             return false;
         return ContextDifference(ref context) == 0;
     }

@@ -164,22 +164,20 @@ internal sealed unsafe partial class SvmUnit
         WriteLbr(s);
     }
 
-    private const uint MsrLastBranchFrom = 0x1db, MsrLastBranchTo = 0x1dc, MsrLastIntFrom = 0x1dd, MsrLastIntTo = 0x1de;
-
     private void ReadLbr(VmcbSaveArea* a)
     {
-        cpu.TryReadMsr(MsrLastBranchFrom, out a->BrFrom);
-        cpu.TryReadMsr(MsrLastBranchTo, out a->BrTo);
-        cpu.TryReadMsr(MsrLastIntFrom, out a->LastExcpFrom);
-        cpu.TryReadMsr(MsrLastIntTo, out a->LastExcpTo);
+        cpu.TryReadMsr(Msr.AMD_LAST_BRANCH_FROM, out a->BrFrom);
+        cpu.TryReadMsr(Msr.AMD_LAST_BRANCH_TO, out a->BrTo);
+        cpu.TryReadMsr(Msr.AMD_LAST_INT_FROM, out a->LastExcpFrom);
+        cpu.TryReadMsr(Msr.AMD_LAST_INT_TO, out a->LastExcpTo);
     }
 
     private void WriteLbr(VmcbSaveArea* a)
     {
-        cpu.TryWriteMsr(MsrLastBranchFrom, a->BrFrom);
-        cpu.TryWriteMsr(MsrLastBranchTo, a->BrTo);
-        cpu.TryWriteMsr(MsrLastIntFrom, a->LastExcpFrom);
-        cpu.TryWriteMsr(MsrLastIntTo, a->LastExcpTo);
+        cpu.TryWriteMsr(Msr.AMD_LAST_BRANCH_FROM, a->BrFrom);
+        cpu.TryWriteMsr(Msr.AMD_LAST_BRANCH_TO, a->BrTo);
+        cpu.TryWriteMsr(Msr.AMD_LAST_INT_FROM, a->LastExcpFrom);
+        cpu.TryWriteMsr(Msr.AMD_LAST_INT_TO, a->LastExcpTo);
     }
 
     /// <summary>

@@ -89,7 +89,12 @@ internal sealed unsafe class MsrFile
             case Msr.IA32_SYSENTER_CS: state->SysenterCs = (uint)value; return true;
             case Msr.IA32_SYSENTER_ESP: return Canonical(value) && Set(out state->SysenterEsp, value);
             case Msr.IA32_SYSENTER_EIP: return Canonical(value) && Set(out state->SysenterEip, value);
-            case Msr.IA32_DEBUGCTL: return (value & ~DebugCtlMask) == 0 && Set(out state->DebugCtl, value);
+            case Msr.IA32_DEBUGCTL:
+                if ((value & ~DebugCtlMask) != 0)
+                    return false;
+                state->DebugCtl = value;
+                cpu.UpdateMode();
+                return true;
             case Msr.IA32_PAT: return ValidPat(value) && Set(out state->Pat, value);
             case Msr.IA32_EFER: return WriteEfer(value);
             case Msr.IA32_STAR: return model.HasLongMode && Set(out state->Star, value);
@@ -124,7 +129,25 @@ internal sealed unsafe class MsrFile
 
     private bool HasTscAux => model.FeatureExtEdx(27) || model.Feature7Ecx(22);
     private bool HasPredictionBarrier => model.Feature7Edx(26) || (model.MaxExtendedLeaf >= 0x80000008 && (model.Leaf(0x80000008).Ebx & 1 << 12) != 0);
-    private ulong DebugCtlMask => model.Vendor == CpuVendor.Intel ? 0xffc3UL : 0x3fUL;
+    private ulong DebugCtlMask => model.Vendor == CpuVendor.Intel ? cpu.SupportedDebugCtlBits : 0x3fUL;
+
+    /// <summary>The processor has AMD's LastBranch and LastInt MSRs.</summary>
+    internal bool HasLastBranch => model.Vendor == CpuVendor.Amd && model.Msrs.ContainsKey(Msr.AMD_LAST_BRANCH_FROM);
+
+    /// <summary>DEBUGCTL.LBR: a taken branch, an interrupt or an exception.</summary>
+    internal void RecordBranch(ulong from, ulong to)
+    {
+        values[Msr.AMD_LAST_BRANCH_FROM] = from;
+        values[Msr.AMD_LAST_BRANCH_TO] = to;
+    }
+
+    /// <summary>DEBUGCTL.LBR: before an interrupt or exception is recorded as a branch, the last branch before it is kept.</summary>
+    internal void RecordInterrupt(ulong from, ulong to)
+    {
+        values[Msr.AMD_LAST_INT_FROM] = values[Msr.AMD_LAST_BRANCH_FROM];
+        values[Msr.AMD_LAST_INT_TO] = values[Msr.AMD_LAST_BRANCH_TO];
+        RecordBranch(from, to);
+    }
 
     private bool Canonical(ulong value) => cpu.Mmu.Canonical(value);
 

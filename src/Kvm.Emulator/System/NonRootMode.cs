@@ -60,10 +60,10 @@ public abstract unsafe class NonRootMode
     public abstract bool PhysicalInit();
     public abstract bool PhysicalSipi(byte vector);
     /// <summary>
-    /// At an instruction boundary: interrupt-window, NMI-window, virtual interrupts (V_IRQ, APICv), preemption timer, TPR threshold, monitor trap flag,
-    /// in architectural priority. True when an exit or a virtual-interrupt delivery changed state.
+    /// At an instruction boundary, once for each place in the order of events: exits and virtual events of the guest that are due there.
+    /// True when an exit or a virtual-interrupt delivery changed state.
     /// </summary>
-    public abstract bool Boundary();
+    public abstract bool Boundary(BoundaryStage stage);
     /// <summary>A virtual event waits for the guest to become interruptible: an interrupt shadow is followed by a look at the very next boundary.</summary>
     public virtual bool VirtualEventPending => false;
     /// <summary>An NMI that exits is taken by the exit (VMX) or stays pending for the host (SVM: until GIF is set again).</summary>
@@ -109,6 +109,19 @@ public abstract unsafe class NonRootMode
     public abstract ulong NestedRoot { get; }
     /// <summary>VMX "unrestricted guest": CR0.PE and CR0.PG are exempt from the FIXED0 rule.</summary>
     public virtual bool UnrestrictedGuest => false;
+}
+
+/// <summary>Where events of a guest stand among those of the processor (SDM vol 3A, "Prioritization of Concurrent Events"; vol 3C, "Other Causes of VM Exits").</summary>
+public enum BoundaryStage : byte
+{
+    /// <summary>After INIT, before debug traps: trap-like exits, monitor trap flag.</summary>
+    Traps,
+    /// <summary>After debug traps: preemption timer, NMI window.</summary>
+    BeforeNmi,
+    /// <summary>Between NMIs and interrupts: interrupt window, virtual interrupts of VMX.</summary>
+    BeforeInterrupts,
+    /// <summary>Virtual interrupts of SVM.</summary>
+    AfterInterrupts,
 }
 
 /// <summary>Instructions that exist in non-root operation only when a control enables them.</summary>

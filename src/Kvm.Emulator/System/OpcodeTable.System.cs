@@ -191,6 +191,10 @@ internal sealed unsafe partial class OpcodeTable
         t.Row(Code.Monitord, &Processor.Monitor, End);
         t.Row(Code.Monitorq, &Processor.Monitor, End);
         t.Row(Code.Mwait, &Processor.Mwait, End);
+        t.Row(Code.Monitorxw, &Processor.Monitorx, End);
+        t.Row(Code.Monitorxd, &Processor.Monitorx, End);
+        t.Row(Code.Monitorxq, &Processor.Monitorx, End);
+        t.Row(Code.Mwaitx, &Processor.Mwaitx, End);
         t.Row(Code.Cpuid, &Processor.CpuidHandler, End);
         t.Row(Code.Rdmsr, &Processor.RdmsrHandler, End);
         t.Row(Code.Wrmsr, &Processor.WrmsrHandler, End);
@@ -214,6 +218,8 @@ internal sealed unsafe partial class OpcodeTable
         t.Row(Code.Wrfsbase_r64, &Processor.Wrfsbase, End);
         t.Row(Code.Wrgsbase_r32, &Processor.Wrgsbase, End);
         t.Row(Code.Wrgsbase_r64, &Processor.Wrgsbase, End);
+        t.Row(Code.Rdpkru, &Processor.Rdpkru);
+        t.Row(Code.Wrpkru, &Processor.Wrpkru, End);
         t.Row(Code.Xgetbv, &Processor.Xgetbv);
         t.Row(Code.Xsetbv, &Processor.XsetbvHandler, End);
     }

@@ -25,8 +25,6 @@ public sealed unsafe partial class Processor
         CpuState* s = cpu.State;
         if (cpu.NonRoot?.Enabled(NonRootFeature.Invpcid) == false)
             return cpu.RaiseUd();
-        if (!cpu.ProtectedMode && cpu.NonRoot is null)
-            goto execute;
         if (s->Cpl != 0)
             return cpu.RaiseGp();
         if (cpu.NonRoot is { } guest)
@@ -36,13 +34,12 @@ public sealed unsafe partial class Processor
             if (guest.Invpcid(op->Length, cpu.OperandOf(op), at, op->Reg))
                 return ExecStatus.Switched;
         }
-    execute:
         ulong type = Truncate(s->Gpr[op->Reg], cpu.Code64 ? 8 : 4);
         ulong address = cpu.EffectiveAddress(op);
         if (!cpu.Mmu.Read(op->Segment, address, 8, out ulong pcid) || !cpu.Mmu.Read(op->Segment, address + 8, 8, out ulong linear))
             return ExecStatus.Fault;
         bool pcide = (s->Cr4 & Cr4.PCIDE) != 0;
-        if (type > 3 || (type < 2 && (pcid & ~0xfffUL) != 0) || (type < 2 && !pcide && pcid != 0) || (type == 0 && !cpu.Mmu.Canonical(linear)))
+        if (type > 3 || (pcid & ~0xfffUL) != 0 || (type < 2 && !pcide && pcid != 0) || (type == 0 && !cpu.Mmu.Canonical(linear)))
             return cpu.RaiseGp();
         switch (type)
         {

@@ -33,6 +33,8 @@ public sealed unsafe partial class Processor
                 ebx = (ebx & 0x00ff_ffff) | apicId << 24;
                 if ((State->Cr4 & Cr4.OSXSAVE) != 0)
                     ecx |= 1 << 27;
+                if (!MonitorEnabled)
+                    ecx &= ~(1u << 3);
                 if (msrs.Read(Msr.IA32_APIC_BASE, out ulong apic) && (apic & 0x800) == 0)
                     edx &= ~(1u << 9);
                 break;

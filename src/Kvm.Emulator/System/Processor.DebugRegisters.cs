@@ -1,3 +1,4 @@
+using Iced.Intel;
 using Kvm.Emulator.Engine;
 
 namespace Kvm.Emulator;
@@ -10,6 +11,8 @@ public sealed unsafe partial class Processor
     internal const ulong Dr7Fixed = 0x400;
     internal const ulong Dr6Bd = 1UL << 13, Dr6Bs = 1UL << 14, Dr6Bt = 1UL << 15;
     private const ulong Dr7Gd = 1UL << 13;
+    /// <summary>Bits of IA32_DEBUGCTL.</summary>
+    internal const ulong DebugCtlLbr = 1, DebugCtlBtf = 2;
 
     /// <summary>MOV r64, DRn; DR4 and DR5 are DR6 and DR7.</summary>
     public ulong ReadDr(int register) => State->Dr[Alias(register)];
@@ -40,14 +43,15 @@ public sealed unsafe partial class Processor
             instruction |= (State->Dr[7] >> (i * 2) & 3) != 0 && (State->Dr[7] >> (16 + (i * 4)) & 3) == 0;
         instructionBreakpoints = instruction;
         Mmu.OnDebugRegisters();
+        // Looked at before the next instruction: a breakpoint may be on it.
         if (SingleStepRequired)
             Request(ExitRequests.SingleStep);
     }
 
-    /// <summary>DR6 bits of the enabled instruction breakpoints at the current RIP.</summary>
+    /// <summary>DR6 bits of the enabled instruction breakpoints at the current RIP; none with RF on or while a loaded SS holds debug exceptions.</summary>
     private ulong InstructionBreakpointsHit()
     {
-        if (!instructionBreakpoints || (State->Rflags & Flags.RF) != 0)
+        if (!instructionBreakpoints || (State->Rflags & Flags.RF) != 0 || (State->InterruptShadow & 2) != 0)
             return 0;
         ulong linear = Code64 ? State->Rip : (uint)(Segment(Seg.CS).Base + State->Rip);
         ulong hit = 0;
@@ -56,6 +60,25 @@ public sealed unsafe partial class Processor
                 hit |= 1UL << i;
         return hit;
     }
+
+    /// <summary>
+    /// An instruction at <paramref name="from"/> executed on its own has ended with RIP set: if it was a taken branch, notes it for DEBUGCTL.BTF and the last-branch record.
+    /// </summary>
+    private void NoteBranch(Op* op, ulong from)
+    {
+        FlowControl flow = op->Code.FlowControl();
+        if (flow is FlowControl.Next or FlowControl.Exception or FlowControl.Interrupt)
+            return;
+        ulong next = from + op->Length;
+        if (flow == FlowControl.ConditionalBranch && State->Rip == (Code64 ? next : (uint)next))
+            return;
+        branchTaken = true;
+        if (RecordsBranches)
+            msrs.RecordBranch(from, State->Rip);
+    }
+
+    /// <summary>DEBUGCTL.LBR is on and the processor has the last-branch MSRs of AMD's: instructions are executed one at a time.</summary>
+    private bool RecordsBranches => (State->DebugCtl & DebugCtlLbr) != 0 && msrs.HasLastBranch;
 
     /// <summary>I/O breakpoints (CR4.DE, R/W = 10) trap after the instruction.</summary>
     private void CheckIoBreakpoints(ushort port, int size)

@@ -14,9 +14,11 @@ public sealed unsafe partial class Processor
         ulong returnRip = State->Rip + (info.Type >= 4 ? (ulong)info.InstructionLength : 0);
         if (!Code64)
             returnRip = (uint)returnRip;
-        ulong flags = Rflags;
+        ulong flags = Rflags, from = State->Rip;
         if (setRf)
             flags |= Flags.RF;
+        else if (info.Type >= 4)
+            flags &= ~Flags.RF;
         ExecStatus status = !ProtectedMode ? DeliverReal(info, returnRip, flags)
             : LongMode ? DeliverLong(info, returnRip, flags)
             : DeliverProtected(info, returnRip, flags);
@@ -26,9 +28,12 @@ public sealed unsafe partial class Processor
         if (status == ExecStatus.Jumped)
         {
             NonRoot?.EventDelivery(false, info);
+            if (RecordsBranches)
+                msrs.RecordInterrupt(from, State->Rip);
             State->InterruptShadow = 0;
             State->Activity = ActivityState.Active;
             DisarmStep();
+            DisarmMonitor();
         }
         return status;
     }

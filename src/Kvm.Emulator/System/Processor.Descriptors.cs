@@ -205,7 +205,7 @@ public sealed unsafe partial class Processor
     private static SegmentCache NullSegment(ushort selector, int dpl)
         => new() { Selector = selector, AccessRights = SegmentRights.Unusable | (uint)dpl << 5, Limit = 0, Base = 0 };
 
-    /// <summary>After a return to an outer level: data segments that the new level may not use become null.</summary>
+    /// <summary>After a return to an outer level: usable data segments that the new level may not use become null.</summary>
     private void DropInaccessibleSegments()
     {
         for (Seg seg = Seg.ES; seg <= Seg.GS; seg++)
@@ -214,8 +214,9 @@ public sealed unsafe partial class Processor
                 continue;
             ref SegmentCache cache = ref Segment(seg);
             bool conforming = (cache.AccessRights & (SegmentRights.Code | SegmentRights.Conforming)) == (SegmentRights.Code | SegmentRights.Conforming);
-            if (IsNull(cache.Selector) || (cache.Dpl < State->Cpl && !conforming))
-                StoreDataSegment(seg, NullSegment(0, 0));
+            // Only selector and rights go: FS and GS bases of null segments are what WRMSR made them, and 64-bit code goes on using them.
+            if (!cache.Unusable && cache.Dpl < State->Cpl && !conforming)
+                cache = NullSegment(0, 0) with { Base = cache.Base, Limit = cache.Limit };
         }
     }
 

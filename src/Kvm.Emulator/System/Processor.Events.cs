@@ -6,40 +6,60 @@ public sealed unsafe partial class Processor
 {
     /// <summary>TF was set when the instruction just executed began.</summary>
     private bool singleStepArmed;
-    /// <summary>RF was set when the instruction just executed began.</summary>
+    /// <summary>RF was set when the instructions since the last look at events began.</summary>
     private bool resumeFlagArmed;
+    private ulong resumeFlagRip;
+    /// <summary>The last thing executed was a turn of a REP instruction that is not done yet.</summary>
+    private bool repeatInterrupted;
+    /// <summary>RF is on only for an event that is taken at this boundary, between two turns.</summary>
+    private bool repeatSetRf;
+    /// <summary>The instruction just executed one by one was a taken branch.</summary>
+    private bool branchTaken;
+    /// <summary>Something was executed since the last look at events.</summary>
+    private bool instructionEnded;
     /// <summary>The event whose delivery through the IDT has begun and not ended; Type and Vector valid while <see cref="isDelivering"/>.</summary>
     private EventInfo delivering;
     private bool isDelivering;
 
     /// <summary>
-    /// Called by the run loop at a block head when ExitRequest != 0 or the processor is not active: takes pending events in priority order.
+    /// Called by the run loop at a block head when ExitRequest != 0 or the processor is not active: takes the pending event of the highest priority.
     /// True: leave the loop with <paramref name="reason"/>. False: go on at State->Rip, which may have changed (also after a VM exit).
+    /// <paramref name="taken"/>: an event was taken, and others may wait that come before the next instruction.
     /// </summary>
-    internal bool ServiceEvents(out StopReason reason)
+    internal bool ServiceEvents(out StopReason reason, out bool taken)
     {
         CpuState* s = State;
         while (true)
         {
             reason = StopReason.StopRequested;
+            taken = false;
             if (TakeRequests())
                 return true;
-            if (s->Activity == ActivityState.Active)
-                FinishInstruction();
-            bool changed = TakeEvent();
-            if (!changed && s->Activity == ActivityState.Active)
-                CheckInstructionBreakpoints();
+            FinishInstruction();
+            taken = TakeEvent() || (s->Activity == ActivityState.Active && TakeInstructionBreakpoint());
+            if (taken)
+            {
+                repeatSetRf = false;
+                // What else is pending finds its place in the order at the handler's first instruction.
+                Reevaluate();
+                return false;
+            }
             if (s->Activity == ActivityState.Active)
             {
                 ArmNext();
                 return false;
             }
+            if (monitorWait && MonitorWaitIsOver())
+            {
+                s->Activity = ActivityState.Active;
+                Reevaluate();
+                continue;
+            }
             reason = s->Activity == ActivityState.Hlt ? StopReason.Halted : StopReason.Shutdown;
             if (NonRoot is null)
                 return true;
-            // A guest that its host lets halt: the host's deadlines (preemption timer) are looked at every millisecond.
-            if (!changed)
-                WaitForInput(TimeSpan.FromMilliseconds(1));
+            // A guest that its host lets halt: the host's deadlines (preemption timer) and monitored memory are looked at every millisecond.
+            WaitForInput(TimeSpan.FromMilliseconds(1));
         }
     }
 
@@ -60,23 +80,46 @@ public sealed unsafe partial class Processor
         return true;
     }
 
-    /// <summary>What the instruction that just ended leaves behind: the single-step trap, RF off.</summary>
+    /// <summary>
+    /// What the instruction that just ended leaves behind: the single-step trap (with DEBUGCTL.BTF only after a branch), RF off. Between the turns of
+    /// a REP instruction RF is on.
+    /// </summary>
+    /// <remarks>SDM vol 3B, "Instruction-Breakpoint Exception Condition", "Single-Step Exception Condition", "Single-Stepping on Branches".</remarks>
     private void FinishInstruction()
     {
-        if (resumeFlagArmed)
+        AtInstructionEnd = instructionEnded;
+        if (!instructionEnded)
+            return;
+        repeatSetRf = repeatInterrupted && (State->Rflags & Flags.RF) == 0;
+        if (repeatInterrupted)
+            State->Rflags |= Flags.RF;
+        else if (resumeFlagArmed)
             State->Rflags &= ~Flags.RF;
-        if (singleStepArmed)
+        if (singleStepArmed && (branchTaken || (State->DebugCtl & DebugCtlBtf) == 0))
             State->PendingDebug |= Dr6Bs;
-        singleStepArmed = false;
-        resumeFlagArmed = false;
+        DisarmStep();
     }
+
+    /// <summary>RF goes off with the first instruction that completes, but is looked at only when somebody asks: a fault or an exit in the middle of a block.</summary>
+    internal void SettleResumeFlag()
+    {
+        if (resumeFlagArmed && State->Rip != resumeFlagRip)
+            State->Rflags &= ~Flags.RF;
+    }
+
+    /// <summary>The boundary being looked at ends an instruction: it is not the first one after an event or an entry, nor looked at a second time.</summary>
+    internal bool AtInstructionEnd { get; private set; }
 
     /// <summary>Before the next instruction: what it will leave behind, and whether the loop executes one instruction at a time from here.</summary>
     private void ArmNext()
     {
         CpuState* s = State;
+        if (repeatSetRf)
+            s->Rflags &= ~Flags.RF;
+        repeatSetRf = false;
         singleStepArmed = (s->Rflags & Flags.TF) != 0;
         resumeFlagArmed = (s->Rflags & Flags.RF) != 0;
+        resumeFlagRip = s->Rip;
         bool held = s->InterruptShadow != 0 && (nmiPending || InterruptPending || s->PendingDebug != 0 || NonRoot is { VirtualEventPending: true });
         if (SingleStepRequired || held)
             Request(held ? ExitRequests.SingleStep | ExitRequests.Reevaluate : ExitRequests.SingleStep);
@@ -90,23 +133,35 @@ public sealed unsafe partial class Processor
         CpuState* s = State;
         NonRootMode? guest = NonRoot;
         bool movSsShadow = (s->InterruptShadow & 2) != 0;
-        if (s->PendingDebug != 0 && !movSsShadow && Gif && s->Activity is ActivityState.Active or ActivityState.Hlt)
-        {
-            ulong bits = s->PendingDebug;
-            s->PendingDebug = 0;
-            s->Activity = ActivityState.Active;
-            DeliverFault(new Fault(Fault.DB, Address: bits), trap: true);
-            return true;
-        }
         if (initPending && Gif && TakeInit(guest))
             return true;
         if (sipiPending >= 0 && TakeSipi(guest))
             return true;
-        if (guest is not null && s->Activity != ActivityState.WaitForSipi && guest.Boundary())
+        bool running = s->Activity != ActivityState.WaitForSipi;
+        if (guest is not null && running && guest.Boundary(BoundaryStage.Traps))
+            return true;
+        if (s->PendingDebug != 0 && !movSsShadow && Gif && s->Activity is ActivityState.Active or ActivityState.Hlt)
+        {
+            TakeDebugTrap();
+            return true;
+        }
+        if (guest is not null && running && guest.Boundary(BoundaryStage.BeforeNmi))
             return true;
         if (nmiPending && Gif && TakeNmi(guest, movSsShadow))
             return true;
-        return InterruptPending && Gif && TakeInterrupt(guest);
+        if (guest is not null && running && guest.Boundary(BoundaryStage.BeforeInterrupts))
+            return true;
+        if (InterruptPending && Gif && TakeInterrupt(guest))
+            return true;
+        return guest is not null && running && guest.Boundary(BoundaryStage.AfterInterrupts);
+    }
+
+    private void TakeDebugTrap()
+    {
+        ulong bits = State->PendingDebug;
+        State->PendingDebug = 0;
+        State->Activity = ActivityState.Active;
+        DeliverFault(new Fault(Fault.DB, Address: bits), trap: true);
     }
 
     private bool TakeInit(NonRootMode? guest)
@@ -193,17 +248,20 @@ public sealed unsafe partial class Processor
         return true;
     }
 
-    /// <summary>Instruction breakpoints fault before the instruction at RIP executes.</summary>
-    private void CheckInstructionBreakpoints()
+    /// <summary>Instruction breakpoints fault before the instruction at RIP executes; their saved image has no RF.</summary>
+    private bool TakeInstructionBreakpoint()
     {
         ulong hit = InstructionBreakpointsHit();
-        if (hit != 0)
-            DeliverFault(new Fault(Fault.DB, Address: hit), trap: true);
+        if (hit == 0)
+            return false;
+        DeliverFault(new Fault(Fault.DB, Address: hit), trap: true);
+        return true;
     }
 
     /// <summary>Delivers <see cref="PendingFault"/> (or takes the pending memory exit) after ExecStatus.Fault; the loop then starts over at a block head.</summary>
     internal void DeliverPending()
     {
+        SettleResumeFlag();
         DisarmStep();
         if (PendingMemoryExit)
         {
@@ -214,7 +272,7 @@ public sealed unsafe partial class Processor
     }
 
     /// <summary>The instruction did not end as it began: no single-step trap follows, RF stays as loaded.</summary>
-    private void DisarmStep() => singleStepArmed = resumeFlagArmed = false;
+    private void DisarmStep() => singleStepArmed = resumeFlagArmed = repeatInterrupted = branchTaken = instructionEnded = false;
 
     private void TakeMemoryExit()
     {
@@ -229,6 +287,7 @@ public sealed unsafe partial class Processor
     {
         isDelivering = false;
         DisarmStep();
+        DisarmMonitor();
     }
 
     /// <summary>
@@ -297,12 +356,12 @@ public sealed unsafe partial class Processor
     /// </summary>
     internal ExecStatus InjectEvent(in EventInfo info) => Deliver(info, setRf: info.Type == 3 && info.Vector != Fault.DB);
 
-    /// <summary>DR6 and DR7.GD as #DB delivery updates them.</summary>
+    /// <summary>DR6, DR7.GD and IA32_DEBUGCTL (LBR and BTF off) as #DB delivery updates them.</summary>
     private void NoteDebugException(ulong bits)
     {
         State->Dr[6] = (State->Dr[6] & ~0xfUL) | bits | Dr6Fixed;
         State->Dr[7] &= ~Dr7Gd;
-        State->DebugCtl &= ~1UL;
+        State->DebugCtl &= ~(DebugCtlLbr | DebugCtlBtf);
     }
 
     /// <summary>Contributory: #DE #TS #NP #SS #GP; page faults make a double fault with contributory ones and themselves.</summary>

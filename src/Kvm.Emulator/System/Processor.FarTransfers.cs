@@ -67,14 +67,18 @@ public sealed unsafe partial class Processor
 
     private ExecStatus FarTransferReal(ushort selector, ulong offset, ulong next, int width, bool call)
     {
-        if (offset > Segment(Seg.CS).Limit && (Virtual8086 || offset > 0xffff || Segment(Seg.CS).Limit >= 0xffff))
-            return RaiseGp();
         if (call)
         {
             var stack = new StackWriter(this);
             if (!stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(next, width))
                 return ExecStatus.Fault;
+            if (offset > Segment(Seg.CS).Limit)
+                return RaiseGp();
             stack.Commit();
+        }
+        else if (offset > Segment(Seg.CS).Limit)
+        {
+            return RaiseGp();
         }
         LoadRealSegment(Seg.CS, selector);
         State->Rip = offset;
@@ -94,16 +98,14 @@ public sealed unsafe partial class Processor
         SegmentCache cs = CodeSegment(d, selector, cpl);
         if (!(LongMode && cs.L) && width == 8)
             offset = (uint)offset;
-        if (!CheckTargetRip(cs, offset))
-            return ExecStatus.Fault;
         if (call)
         {
             var stack = new StackWriter(this);
-            if (!stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(next, width) || !SetAccessed(selector, ref d))
+            if (!stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(next, width) || !CheckTargetRip(cs, offset) || !SetAccessed(selector, ref d))
                 return ExecStatus.Fault;
             stack.Commit();
         }
-        else if (!SetAccessed(selector, ref d))
+        else if (!CheckTargetRip(cs, offset) || !SetAccessed(selector, ref d))
         {
             return ExecStatus.Fault;
         }
@@ -166,8 +168,6 @@ public sealed unsafe partial class Processor
         if (!ReadDescriptorHigh(gateSelector, Fault.GP, 0, ref gate)
             || !CheckGate(gateSelector, gate, call, out Descriptor code, out ushort selector, out int newCpl))
             return ExecStatus.Fault;
-        if (!code.L || code.Db)
-            return FailGp(selector);
         ulong offset = gate.GateOffset32 | gate.High << 32;
         SegmentCache cs = CodeSegment(code, selector, newCpl);
         if (call)
@@ -212,7 +212,8 @@ public sealed unsafe partial class Processor
             return false;
         // A CALL may go to a more privileged non-conforming segment, a JMP only to an equal one.
         bool allowed = code.IsCode && code.Dpl <= State->Cpl && (call || code.IsConforming || code.Dpl == State->Cpl);
-        if (!allowed)
+        // In IA-32e mode gates lead to 64-bit code only.
+        if (!allowed || (LongMode && (!code.L || code.Db)))
             return Fail(Fault.GP, selector, 0);
         if (!code.Present)
             return Fail(Fault.NP, selector, 0);
@@ -256,7 +257,7 @@ public sealed unsafe partial class Processor
         ushort selector = (ushort)popped;
         if (!ProtectedMode || Virtual8086)
         {
-            if (rip > 0xffff && rip > Segment(Seg.CS).Limit)
+            if (rip > Segment(Seg.CS).Limit)
                 return RaiseGp();
             s->Gpr[4] = Release(sp, release, StackMask);
             LoadRealSegment(Seg.CS, selector);

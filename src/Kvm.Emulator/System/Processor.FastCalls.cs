@@ -35,8 +35,12 @@ public sealed unsafe partial class Processor
         cpu.Segment(Seg.SS) = FlatSegment(selector + 8, DataRights, 0);
         s->Cpl = 0;
         cpu.UpdateMode();
+        cpu.StepAfterFastCall();
         return ExecStatus.Jumped;
     }
+
+    /// <summary>SYSCALL and SYSRET step as the flags they load say: the kernel masks TF, and the trap comes right after SYSRET.</summary>
+    private void StepAfterFastCall() => singleStepArmed = (State->Rflags & Flags.TF) != 0;
 
     internal static ExecStatus Sysret(Processor cpu, Op* op)
     {
@@ -64,8 +68,8 @@ public sealed unsafe partial class Processor
         else
             ss = FlatSegment((selector + 8) | 3, DataRights, 3);
         s->Cpl = 3;
-        cpu.resumeFlagArmed = false;
         cpu.UpdateMode();
+        cpu.StepAfterFastCall();
         cpu.Reevaluate();
         return ExecStatus.Jumped;
     }

@@ -2,7 +2,7 @@ using Kvm.Emulator.Engine;
 
 namespace Kvm.Emulator;
 
-/// <summary>CLI, STI, POPF, CLAC, STAC, HLT, MONITOR, MWAIT.</summary>
+/// <summary>CLI, STI, POPF, CLAC, STAC, HLT.</summary>
 public sealed unsafe partial class Processor
 {
     /// <remarks>SDM vol 2A, CLI: virtual-8086 (VME) and protected-mode virtual interrupts (PVI) act on VIF.</remarks>
@@ -119,38 +119,7 @@ public sealed unsafe partial class Processor
         State->Rip = NextRip(op);
         State->InterruptShadow = 0;
         State->Activity = ActivityState.Hlt;
+        monitorWait = false;
         Reevaluate();
-    }
-
-    private bool monitorArmed;
-
-    /// <remarks>SDM vol 2B, MONITOR: ECX != 0 is #GP(0); the address is checked as a byte load. The line is not watched: MWAIT ends at the next boundary.</remarks>
-    internal static ExecStatus Monitor(Processor cpu, Op* op)
-    {
-        if (cpu.State->Cpl != 0)
-            return cpu.RaiseUd();
-        if (cpu.NonRoot is { } guest && guest.Monitor(op->Length))
-            return ExecStatus.Switched;
-        if ((uint)cpu.State->Gpr[1] != 0)
-            return cpu.RaiseGp();
-        ulong offset = op->AddressWidth switch { 2 => (ushort)cpu.State->Gpr[0], 4 => (uint)cpu.State->Gpr[0], _ => cpu.State->Gpr[0] };
-        if (!cpu.Mmu.Read(op->Segment, offset, 1, out _))
-            return ExecStatus.Fault;
-        cpu.monitorArmed = true;
-        return ExecStatus.Next;
-    }
-
-    /// <remarks>SDM vol 2B, MWAIT: an implementation may leave the optimized state at any time; this one does at once, unless interrupts could never come.</remarks>
-    internal static ExecStatus Mwait(Processor cpu, Op* op)
-    {
-        if (cpu.State->Cpl != 0)
-            return cpu.RaiseUd();
-        if (cpu.NonRoot is { } guest && guest.Mwait(op->Length, cpu.monitorArmed))
-            return ExecStatus.Switched;
-        ulong extensions = cpu.Model.MaxLeaf >= 5 ? cpu.Model.Leaf(5).Ecx : 0;
-        if (((uint)cpu.State->Gpr[1] & ~1u) != 0 || ((uint)cpu.State->Gpr[1] == 1 && (extensions & 2) == 0))
-            return cpu.RaiseGp();
-        cpu.monitorArmed = false;
-        return ExecStatus.NextEndBlock;
     }
 }

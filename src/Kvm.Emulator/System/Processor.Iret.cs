@@ -1,9 +1,10 @@
 using Kvm.Emulator.Engine;
+using Kvm.Emulator.Svm;
 
 namespace Kvm.Emulator;
 
 /// <summary>IRET in every mode.</summary>
-/// <remarks>SDM vol 2A, IRET/IRETD/IRETQ (pseudo code). NMI blocking ends even when IRET faults afterwards in a way the manual leaves open; here it ends on success or task return.</remarks>
+/// <remarks>SDM vol 2A, IRET/IRETD/IRETQ (pseudo code).</remarks>
 public sealed unsafe partial class Processor
 {
     internal static ExecStatus IretHandler(Processor cpu, Op* op)
@@ -15,6 +16,12 @@ public sealed unsafe partial class Processor
 
     private ExecStatus Iret(int width, int length)
     {
+        // Also when it faults: the fault's handler can be interrupted by an NMI (SDM vol 3A, "Handling Multiple NMIs"). VMX has seen to it before.
+        if (State->NmiBlocked != 0 && NonRoot is null or SvmGuest)
+        {
+            State->NmiBlocked = 0;
+            Reevaluate();
+        }
         ExecStatus status = !ProtectedMode ? IretReal(width)
             : Virtual8086 ? IretVirtual8086(width)
             : (State->Rflags & Flags.NT) != 0 ? IretTask(length)
@@ -36,7 +43,7 @@ public sealed unsafe partial class Processor
         ulong sp = s->Gpr[4];
         if (!PopAt(ref sp, width, out ulong rip) || !PopAt(ref sp, width, out ulong cs) || !PopAt(ref sp, width, out ulong flags))
             return ExecStatus.Fault;
-        if (rip > 0xffff && rip > Segment(Seg.CS).Limit)
+        if (rip > Segment(Seg.CS).Limit)
             return RaiseGp();
         s->Gpr[4] = sp;
         LoadRealSegment(Seg.CS, (ushort)cs);

@@ -7,7 +7,7 @@ public sealed unsafe partial class Processor
     /// <summary>The monitor trap flag (or another per-instruction exit condition) is on: one instruction at a time. Set by the VMX part; UpdateMode applies it.</summary>
     internal bool MonitorTrap { get; set; }
 
-    private bool SingleStepRequired => (State->Rflags & (Flags.TF | Flags.RF)) != 0 || instructionBreakpoints || MonitorTrap || Mmu.Watching;
+    private bool SingleStepRequired => (State->Rflags & Flags.TF) != 0 || instructionBreakpoints || MonitorTrap || Mmu.Watching || RecordsBranches;
 
     /// <summary>Recomputes State->Mode and State->Tlb after any change of CR0, CR4, EFER, segment registers, RFLAGS (VM, AC, TF, RF) or CPL.</summary>
     internal void UpdateMode()
@@ -38,6 +38,8 @@ public sealed unsafe partial class Processor
         Mmu.OnContextChange();
         if (SingleStepRequired)
             Request(ExitRequests.SingleStep);
+        else if ((s->Rflags & Flags.RF) != 0)
+            Reevaluate();
     }
 
     /// <summary>Whether CS DS ES SS need neither base addition nor checks: base 0, limit 4 GiB - 1, readable or writable, expand-up.</summary>

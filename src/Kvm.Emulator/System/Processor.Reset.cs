@@ -38,8 +38,7 @@ public sealed unsafe partial class Processor
             ResetVmx();
         }
         instructionBreakpoints = false;
-        isDelivering = false;
-        DisarmStep();
+        CancelDelivery();
         // INIT leaves processors other than the first waiting for a SIPI (MP initialization protocol).
         s->Activity = init && Index != 0 ? ActivityState.WaitForSipi : ActivityState.Active;
         svm?.Reset(init);
@@ -57,6 +56,7 @@ public sealed unsafe partial class Processor
         s->TscAux = 0;
         s->TscAdjust = 0;
         s->Xcr0 = 1;
+        s->Pkru = 0;
         ResetFpu();
         nmiPending = initPending = false;
         sipiPending = -1;

@@ -53,6 +53,8 @@ public sealed unsafe partial class Processor
         TssLayout layout = (tss.Type & 8) != 0 ? TssLayout.Tss32 : TssLayout.Tss16;
         ulong newBase = tss.Base;
         ulong* image = stackalloc ulong[20];
+        if (!CheckOldTask())
+            return false;
         if (!ReadTaskImage(newBase, layout, image) || !SaveTask(returnRip, source == TaskSwitchSource.Iret))
             return false;
         ref SegmentCache tr = ref Segment(Seg.TR);
@@ -68,8 +70,7 @@ public sealed unsafe partial class Processor
         tr = tss.ToCache((ushort)(selector & 0xfffc));
         tr.AccessRights |= 2;
         s->Cr0 |= Cr0.TS;
-        LoadTaskImage(layout, image, nested);
-        if (!LoadTaskSegments(layout, image, ext))
+        if (!LoadTaskImage(layout, image, nested) || !LoadTaskSegments(layout, image, ext))
             return false;
         UpdateMode();
         if (hasErrorCode && !PushTaskErrorCode(layout.Width, errorCode))
@@ -83,6 +84,8 @@ public sealed unsafe partial class Processor
         }
         s->Dr[7] &= ~0x155UL;
         OnDebugRegisters();
+        // RF is what the new task's image says.
+        resumeFlagArmed = false;
         return true;
     }
 
@@ -107,13 +110,22 @@ public sealed unsafe partial class Processor
         return Mmu.ReadLinear(tss + layout.Ldt, 2, out image[17], supervisor: true);
     }
 
+    /// <summary>The outgoing TSS must have room for what is saved in it.</summary>
+    private bool CheckOldTask()
+    {
+        ref SegmentCache tr = ref Segment(Seg.TR);
+        TssLayout layout = (tr.Type & 8) != 0 ? TssLayout.Tss32 : TssLayout.Tss16;
+        uint last = layout.Segments + (uint)(layout.SegmentCount * layout.Width) - 1;
+        return tr.Limit >= last || Fail(Fault.TS, tr.Selector, 0);
+    }
+
     private bool SaveTask(ulong returnRip, bool clearNt)
     {
         CpuState* s = State;
         ref SegmentCache tr = ref Segment(Seg.TR);
         TssLayout layout = (tr.Type & 8) != 0 ? TssLayout.Tss32 : TssLayout.Tss16;
         int w = layout.Width;
-        ulong flags = Rflags & ~(clearNt ? Flags.NT : 0);
+        ulong flags = Rflags & ~(clearNt ? Flags.NT | Flags.RF : Flags.RF);
         if (!Mmu.WriteLinear(tr.Base + layout.Ip, w, returnRip, supervisor: true) || !Mmu.WriteLinear(tr.Base + layout.Flags, w, flags, supervisor: true))
             return false;
         for (uint i = 0; i < 8; i++)
@@ -132,11 +144,10 @@ public sealed unsafe partial class Processor
         return ReadDescriptor(selector, Fault.TS, 0, out Descriptor old) && SetBusy(selector, ref old, busy: false);
     }
 
-    private void LoadTaskImage(in TssLayout layout, ulong* image, bool nested)
+    private bool LoadTaskImage(in TssLayout layout, ulong* image, bool nested)
     {
         CpuState* s = State;
-        if (layout.Width == 4 && (s->Cr0 & Cr0.PG) != 0)
-            WriteCr3(image[0]);
+        bool pagingOk = layout.Width == 2 || (s->Cr0 & Cr0.PG) == 0 || WriteCr3(image[0]);
         s->Rip = image[1];
         ulong mask = layout.Width == 4 ? Flags.All : 0xffff;
         Rflags = (image[2] & mask & Flags.All) | (nested ? Flags.NT : 0);
@@ -147,6 +158,12 @@ public sealed unsafe partial class Processor
             Segment(tssSegments[i]) = NullSegment((ushort)image[11 + i], 0);
         Segment(Seg.LDTR) = new SegmentCache { Selector = (ushort)image[17], AccessRights = SegmentRights.Unusable };
         s->Cpl = (byte)((s->Rflags & Flags.VM) != 0 ? 3 : image[12] & 3);
+        if (pagingOk)
+            return true;
+        // Page-directory pointers with reserved bits; the manual names no exception for a task switch, MOV to CR3 raises this one.
+        if (!PendingMemoryExit)
+            Raise(Fault.Gp());
+        return false;
     }
 
     private bool LoadTaskSegments(in TssLayout layout, ulong* image, uint ext)
@@ -212,6 +229,8 @@ public sealed unsafe partial class Processor
             return Fail(vector == Fault.TS ? Fault.TS : Fault.NP, selector, ext);
         if (LongMode && !ReadDescriptorHigh(selector, vector, ext, ref d))
             return false;
+        if (LongMode && !Mmu.Canonical(d.Base))
+            return Fail(vector, selector, ext);
         Segment(Seg.LDTR) = d.ToCache(selector);
         return true;
     }

@@ -53,6 +53,11 @@ public sealed unsafe partial class Processor
                     return StackFault();
                 linear = (uint)(ss.Base + offset);
             }
+            if (cpl == 3 && (cpu.State->Mode & (uint)CodeMode.AlignmentCheck) != 0 && (linear & (ulong)(width - 1)) != 0)
+            {
+                cpu.Raise(new Fault(Fault.AC, true));
+                return false;
+            }
             if (!cpu.Mmu.WriteAs(linear, width, width == 8 ? value : value & ((1UL << (width * 8)) - 1), cpl))
                 return false;
             sp = (sp & ~mask) | offset;

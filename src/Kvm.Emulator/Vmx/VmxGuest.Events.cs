@@ -23,14 +23,18 @@ internal sealed unsafe partial class VmxGuest
             _ => InterruptionInfo.HardwareException,
         };
         ulong qualification = fault.Vector is Fault.PF or Fault.DB ? fault.Address : 0;
-        bool isFault = type == InterruptionInfo.HardwareException && fault.Vector is not (Fault.DB or Fault.DF or Fault.MC);
+        // Of debug exceptions only the general-detect fault sets RF.
+        bool isFault = type == InterruptionInfo.HardwareException && fault.Vector is not (Fault.DF or Fault.MC)
+            && (fault.Vector != Fault.DB || (fault.Address & Processor.Dr6Bd) != 0);
         if (isFault && !isVectoring)
             cpu.State->Rflags |= Flags.RF;
         if (fault.Vector == Fault.DF)
             isVectoring = false;
-        if (fault.HasErrorCode)
+        // Real mode has no error codes.
+        bool errorCode = fault.HasErrorCode && cpu.ProtectedMode;
+        if (errorCode)
             vmcs->VmExitIntrErrorCode = fault.ErrorCode;
-        uint info = InterruptionInfo.Make(fault.Vector, type, fault.HasErrorCode) | (NmiUnblocking() ? InterruptionInfo.NmiUnblocking : 0);
+        uint info = InterruptionInfo.Make(fault.Vector, type, errorCode) | (NmiUnblocking() ? InterruptionInfo.NmiUnblocking : 0);
         unit.Exit(VmxExitReason.EXCEPTION_NMI, qualification, softwareLength, info);
         return true;
     }
@@ -123,23 +127,41 @@ internal sealed unsafe partial class VmxGuest
             cpu.Request(requests);
     }
 
-    /// <summary>
-    /// Priorities: trap-like APIC exits, monitor trap flag, preemption timer, NMI window, virtual NMI blocking aside the interrupt window and virtual interrupts.
-    /// Physical NMIs and interrupts come between (SDM vol 3A, "Prioritization of Concurrent Events"); the caller asks for those itself.
-    /// </summary>
-    public override bool Boundary()
+    /// <remarks>
+    /// SDM vol 3C, "Other Causes of VM Exits" and "Monitor Trap Flag": trap-like APIC exits and the monitor trap flag come before debug traps, the preemption timer and
+    /// the NMI window after them and before NMIs, the interrupt window and virtual interrupts between NMIs and interrupts.
+    /// </remarks>
+    public override bool Boundary(BoundaryStage stage) => stage switch
     {
-        CpuState* s = cpu.State;
+        BoundaryStage.Traps => TrapBoundary(),
+        BoundaryStage.BeforeNmi => NmiBoundary(),
+        BoundaryStage.BeforeInterrupts => InterruptBoundary(),
+        _ => false,
+    };
+
+    private bool TrapBoundary()
+    {
         if (trapExit != TrapExit.None)
             return TakeTrapExit();
         // Boundaries come one per instruction while MTF is on; the first one precedes the first instruction.
-        if (monitorTrapDue || monitorTrapArmed)
+        if (monitorTrapDue || (monitorTrapArmed && cpu.AtInstructionEnd))
             return Exit(VmxExitReason.MONITOR_TRAP_FLAG, 0, 0);
-        monitorTrapArmed = Has(PrimaryControls.MonitorTrapFlag) && s->Activity == ActivityState.Active;
+        monitorTrapArmed = Has(PrimaryControls.MonitorTrapFlag) && cpu.State->Activity == ActivityState.Active;
+        return false;
+    }
+
+    private bool NmiBoundary()
+    {
+        CpuState* s = cpu.State;
         if (Has(PinBasedControls.PreemptionTimer) && PreemptionTimerExpired())
             return Exit(VmxExitReason.PREEMPTION_TIMER, 0, 0);
-        if (Has(PrimaryControls.NmiWindowExiting) && s->NmiBlocked == 0 && s->InterruptShadow == 0 && s->Activity is ActivityState.Active or ActivityState.Hlt)
-            return Exit(VmxExitReason.NMI_WINDOW, 0, 0);
+        return Has(PrimaryControls.NmiWindowExiting) && s->NmiBlocked == 0 && s->InterruptShadow == 0
+            && s->Activity is ActivityState.Active or ActivityState.Hlt && Exit(VmxExitReason.NMI_WINDOW, 0, 0);
+    }
+
+    private bool InterruptBoundary()
+    {
+        CpuState* s = cpu.State;
         bool open = (s->Rflags & Flags.IF) != 0 && s->InterruptShadow == 0 && s->Activity is ActivityState.Active or ActivityState.Hlt;
         if (Has(PrimaryControls.InterruptWindowExiting))
             return open && Exit(VmxExitReason.INTERRUPT_WINDOW, 0, 0);

@@ -207,8 +207,9 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         v->IdtVectoringInfoField = 0;
         if (!isVectoring)
             return;
-        v->IdtVectoringInfoField = InterruptionInfo.Make(vectoring.Vector, vectoring.Type, vectoring.HasErrorCode);
-        v->IdtVectoringErrorCode = vectoring.HasErrorCode ? vectoring.ErrorCode : 0;
+        bool errorCode = vectoring.HasErrorCode && cpu.ProtectedMode;
+        v->IdtVectoringInfoField = InterruptionInfo.Make(vectoring.Vector, vectoring.Type, errorCode);
+        v->IdtVectoringErrorCode = errorCode ? vectoring.ErrorCode : 0;
         if (InterruptionInfo.IsSoftware(vectoring.Type))
             v->VmExitInstructionLen = (uint)vectoring.InstructionLength;
     }

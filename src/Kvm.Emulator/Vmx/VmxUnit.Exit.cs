@@ -61,7 +61,7 @@ internal sealed unsafe partial class VmxUnit
         v->GuestRip = s->Rip;
         v->GuestRflags = cpu.Rflags;
         v->GuestInterruptibilityInfo = s->InterruptShadow | (uint)(s->NmiBlocked << 3);
-        v->GuestActivityState = (uint)s->Activity;
+        v->GuestActivityState = (uint)cpu.VisibleActivity;
         ulong pending = s->PendingDebug;
         v->GuestPendingDbgExceptions = pending == 0 ? 0 : (pending & (0xf | PendingDebug.SingleStep)) | ((pending & 0xf) != 0 ? PendingDebug.EnabledBreakpoint : 0);
         if (Has(VmExitControls.SaveEfer))

@@ -264,7 +264,7 @@ public sealed unsafe class StackAndBranches
     {
         using var guest = new GuestMachine();
         guest.Start(64, [0xeb, 0xfe]);
-        using var timer = new Timer(_ => guest.Cpu.RequestStop(), null, 20, Timeout.Infinite);
+        using var timer = new Periodic(guest.Cpu.RequestStop, 20, once: true);
         guest.Run(ulong.MaxValue).Should().Be(StopReason.StopRequested);
     }
 

@@ -52,7 +52,7 @@ public sealed unsafe class InputTests
         m.Cpu.RaiseInit();
         m.Run().Should().Be(StopReason.Halted);
         m.Cpu.Vmxoff();
-        m.Cpu.ServiceEvents(out _);
+        m.Cpu.ServiceEvents(out _, out _);
         (m.State->Cr0 & Cr0.PE).Should().Be(0);
     }
 

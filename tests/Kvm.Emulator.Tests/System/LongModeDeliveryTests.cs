@@ -202,7 +202,7 @@ public sealed unsafe class LongModeDeliveryTests
         m.Bytes(BareMachine.Code, 0x0f, 0x0b);
         m.Run().Should().Be(StopReason.Shutdown);
         m.Cpu.RaiseInit();
-        m.Cpu.ServiceEvents(out _).Should().BeFalse();
+        m.Cpu.ServiceEvents(out _, out _).Should().BeFalse();
         m.State->Cr0.Should().Be(Cr0.ET | (m.State->Cr0 & (Cr0.CD | Cr0.NW)));
         m.Cpu.Segment(Seg.CS).Base.Should().Be(0xffff0000);
     }

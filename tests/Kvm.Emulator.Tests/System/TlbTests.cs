@@ -182,7 +182,7 @@ public sealed unsafe class TlbTests
         m.Machine.Memory.Free(page, 0x1000);
         m.Machine.Memory.Epoch.Should().NotBe(epoch);
         m.Machine.Memory.Contains(page).Should().BeFalse();
-        m.Cpu.ServiceEvents(out _).Should().BeFalse();
+        m.Cpu.ServiceEvents(out _, out _).Should().BeFalse();
         Read(m).Should().Be(ulong.MaxValue, "the open bus answers now");
     }
 

@@ -25,14 +25,19 @@ public unsafe class VmxRobustnessTests
     {
         var random = new Random(seed);
         using VmxMachine m = new VmxMachine().WithGuest(longMode: true);
-        using var events = new Timer(_ =>
+        using var events = new Periodic(() =>
         {
             // A guest that waits or loops is ended by one of these.
             m.Cpu.RaiseInterrupt(0x40);
             m.Cpu.RaiseNmi();
             m.Cpu.RaiseInit();
             m.Cpu.RaiseSipi(1);
-        }, null, 1, 1);
+        }, 1);
+        EnterRandomly(random, m);
+    }
+
+    private static void EnterRandomly(Random random, VmxMachine m)
+    {
         byte[] pristine = new byte[4096];
         m.Cpu.Vmclear(m.VmcsPage);
         new Span<byte>((void*)m.VmcsPage, 4096).CopyTo(pristine);
