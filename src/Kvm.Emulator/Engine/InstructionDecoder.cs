@@ -18,6 +18,7 @@ internal sealed unsafe class InstructionDecoder
     private readonly Decoder[] decoders;
     private readonly bool[] features;
     private readonly VectorOps vectors;
+    private readonly bool amd;
 
     private sealed class ByteSource : CodeReader
     {
@@ -30,7 +31,8 @@ internal sealed unsafe class InstructionDecoder
         vectors = VectorOps.For(vectorEngine);
         features = OpcodeFeatures.Announced(model);
         DecoderOptions options = DecoderOptions.ForceReservedNop;
-        if (model.Vendor == CpuVendor.Amd)
+        amd = model.Vendor == CpuVendor.Amd;
+        if (amd)
             options |= DecoderOptions.AMD;
         if (!features[(int)CpuidFeature.BMI1])
             options |= DecoderOptions.NoMPFX_0FBC;
@@ -74,6 +76,12 @@ internal sealed unsafe class InstructionDecoder
     /// <summary>The handler, or one that faults for what the processor does not have (the code is INVALID then).</summary>
     private delegate*<Processor, Op*, ExecStatus> Handler(ref Op op, in Instruction instruction)
     {
+        // AMD reserves the prefetch hints for memory operands.
+        if (amd && !op.HasMemory && op.Code is Code.Reservednop_rm16_r16_0F0D or Code.Reservednop_rm32_r32_0F0D or Code.Reservednop_rm64_r64_0F0D)
+        {
+            op.Code = Code.INVALID;
+            return &Data.Ud;
+        }
         ref readonly OpcodeRow row = ref OpcodeTable.Instance[op.Code];
         bool missing = false;
         OpcodeUnit unit = OpcodeUnit.Integer;
@@ -88,6 +96,8 @@ internal sealed unsafe class InstructionDecoder
         {
             op.Imm = (ulong)vector;
             op.Width = VectorTraits.Immediate(instruction);
+            if (!op.HasMemory)
+                op.Disp = instruction.Immediate8_2nd;
             return &VectorUnit.Execute;
         }
         op.Code = Code.INVALID;

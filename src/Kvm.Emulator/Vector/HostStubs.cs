@@ -89,6 +89,11 @@ internal sealed unsafe class HostStubs
             Emit(Instruction.Create(Code.Ldmxcsr_m32, State(fxOffset + VectorUnit.FxMxcsr)));
         foreach ((Register from, Register to) in renamed)
             Emit(Instruction.Create(Code.Mov_r64_rm64, to, State(gprOffset + from.GetNumber() * 8)));
+        if ((flags & VectorFlags.ReadsFlags) != 0)
+        {
+            Emit(Instruction.Create(Code.Push_rm64, Area(VectorUnit.FlagsOffset)));
+            Emit(Instruction.Create(Code.Popfq));
+        }
         Emit(body);
         if ((flags & VectorFlags.WritesFlags) != 0)
         {
@@ -160,12 +165,15 @@ internal sealed unsafe class HostStubs
                 return false;
             }
         }
-        if (body.Mnemonic is Mnemonic.Pcmpestri or Mnemonic.Pcmpestrm or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpestrm)
+        // Lengths in (E|R)AX and (E|R)DX, an index out in ECX.
+        string name = body.Mnemonic.ToString();
+        bool index = name.Contains("cmpestri", StringComparison.Ordinal) || name.Contains("cmpistri", StringComparison.Ordinal);
+        if (name.Contains("cmpestr", StringComparison.Ordinal))
         {
             renamed[Register.RAX] = Register.RAX;
             renamed[Register.RDX] = Register.RDX;
         }
-        if (body.Mnemonic is Mnemonic.Pcmpestri or Mnemonic.Pcmpistri or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpistri)
+        if (index)
             renamed[Register.RCX] = Register.RCX;
         return true;
     }
@@ -190,15 +198,24 @@ internal sealed unsafe class HostStubs
 
     private void LoadVectors(InstructionInfo info, bool vex)
     {
+        // A register is listed once for each way it is used: whole for what is written, in the width that is read.
+        uint all = 0, wide = 0;
         foreach (UsedRegister used in info.GetUsedRegisters())
         {
             if (!used.Register.IsVectorRegister())
                 continue;
-            int n = used.Register.GetNumber();
+            all |= 1u << used.Register.GetNumber();
+            if (used.Register.IsYMM())
+                wide |= 1u << used.Register.GetNumber();
+        }
+        for (int n = 0; n < 16; n++)
+        {
+            if ((all >> n & 1) == 0)
+                continue;
             Register xmm = Register.XMM0 + n;
             IcedMemory low = State(fxOffset + VectorUnit.FxXmm + n * 16);
             Emit(vex ? Instruction.Create(Code.VEX_Vmovups_xmm_xmmm128, xmm, low) : Instruction.Create(Code.Movups_xmm_xmmm128, xmm, low));
-            if (vex && used.Register.IsYMM())
+            if (vex && (wide >> n & 1) != 0)
                 Emit(Instruction.Create(Code.VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, Register.YMM0 + n, Register.YMM0 + n, State(ymmOffset + n * 16), 1));
         }
     }

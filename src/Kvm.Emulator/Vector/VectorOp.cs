@@ -27,6 +27,9 @@ internal unsafe struct VectorOp
 
     /// <summary>The immediate byte, or the register number of a /is4 operand.</summary>
     internal static byte Immediate(Op* op) => op->Width;
+
+    /// <summary>The second immediate byte of EXTRQ and INSERTQ, which have no memory operand.</summary>
+    internal static byte SecondImmediate(Op* op) => (byte)op->Disp;
 }
 
 /// <summary>What surrounds the computation of a <see cref="VectorOp"/>.</summary>

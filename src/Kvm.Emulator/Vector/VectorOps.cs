@@ -20,7 +20,7 @@ internal sealed unsafe class VectorOps
     internal static VectorOps For(VectorEngine engine) => engine == VectorEngine.Managed ? managed : host;
 
     /// <summary>Everything that distinguishes two instructions for a core, but for the address of the memory operand.</summary>
-    private readonly record struct Key(Code Code, Register Op0, Register Op1, Register Op2, Register Op3, byte Immediate);
+    private readonly record struct Key(Code Code, Register Op0, Register Op1, Register Op2, Register Op3, byte Immediate, byte Second);
 
     private readonly VectorEngine engine;
     private readonly Dictionary<Key, nint> compiled = []; // gate; bounded by the memory for code
@@ -41,7 +41,7 @@ internal sealed unsafe class VectorOps
     {
         if (engine != VectorEngine.Auto || !HostStubs.HostHas(instruction.Code))
             return null;
-        var key = new Key(instruction.Code, Operand(instruction, 0), Operand(instruction, 1), Operand(instruction, 2), Operand(instruction, 3), VectorTraits.Immediate(instruction));
+        var key = new Key(instruction.Code, Operand(instruction, 0), Operand(instruction, 1), Operand(instruction, 2), Operand(instruction, 3), VectorTraits.Immediate(instruction), instruction.Immediate8_2nd);
         if (compiled.TryGetValue(key, out nint known))
             return (VectorOp*)known;
         void* code = stubs.Compile(instruction, VectorTraits.Flags(instruction));

@@ -47,9 +47,11 @@ internal static class VectorTraits
             flags |= VectorFlags.NoPointers;
         if (!x87 && RaisesSimdExceptions(code.Mnemonic()))
             flags |= VectorFlags.Float;
-        if (instruction.RflagsModified != RflagsBits.None)
+        // Iced counts the x87 condition codes as flags too.
+        const RflagsBits arithmeticFlags = RflagsBits.OF | RflagsBits.SF | RflagsBits.ZF | RflagsBits.AF | RflagsBits.CF | RflagsBits.PF;
+        if ((instruction.RflagsModified & arithmeticFlags) != RflagsBits.None)
             flags |= VectorFlags.WritesFlags;
-        if (instruction.RflagsRead != RflagsBits.None)
+        if ((instruction.RflagsRead & arithmeticFlags) != RflagsBits.None)
             flags |= VectorFlags.ReadsFlags;
         return flags | Memory(info, instruction);
     }

@@ -22,7 +22,6 @@ internal static unsafe class VectorUnit
 
     internal const int FxControl = 0, FxStatus = 2, FxTags = 4, FxOpcode = 6, FxIp = 8, FxDp = 16, FxMxcsr = 24, FxSt = 32, FxXmm = 160;
     internal const uint MxcsrMasks = 0x1f80, MxcsrFlags = 0x3f, X87Flags = 0x3f;
-    private const uint arithmetic = (uint)(Flags.CF | Flags.PF | Flags.AF | Flags.ZF | Flags.SF | Flags.OF);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static byte* Xmm(CpuState* s, int n) => s->Fx + FxXmm + (n << 4);
@@ -46,6 +45,8 @@ internal static unsafe class VectorUnit
         byte* target = null;
         if (op->HasMemory && v->MemoryBytes != 0 && !Fetch(cpu, op, v, area, ref target))
             return ExecStatus.Fault;
+        if ((flags & VectorFlags.ReadsFlags) != 0)
+            *(ulong*)(area + FlagsOffset) = (cpu.Rflags & Flags.Status) | Flags.Fixed1 | Flags.IF;
         if ((flags & VectorFlags.Float) != 0 && (Mxcsr(s) & MxcsrMasks) != MxcsrMasks)
         {
             if (!ComputeUnmasked(cpu, s, op, v, area))
@@ -56,7 +57,7 @@ internal static unsafe class VectorUnit
             Compute(s, op, v, area);
         }
         if ((flags & VectorFlags.WritesFlags) != 0)
-            cpu.Rflags = (cpu.Rflags & ~(ulong)arithmetic) | (*(ulong*)(area + FlagsOffset) & arithmetic);
+            cpu.Rflags = (cpu.Rflags & ~Flags.Status) | (*(ulong*)(area + FlagsOffset) & Flags.Status);
         if ((flags & (VectorFlags.X87 | VectorFlags.NoPointers)) == VectorFlags.X87)
             NotePointers(cpu, s, op, v);
         if ((flags & VectorFlags.WritesMemory) != 0 && op->HasMemory)
@@ -79,13 +80,22 @@ internal static unsafe class VectorUnit
     {
         const uint preComputation = 7; // IE, DE, ZE: found before the result is, so the others are not looked for
         uint before = Mxcsr(s);
-        byte* saved = stackalloc byte[512 + 256];
-        Buffer.MemoryCopy(s->Fx, saved, 512, 512);
-        Buffer.MemoryCopy(s->YmmHi, saved + 512, 256, 256);
+        byte* saved = stackalloc byte[fxAndYmm];
+        Save(s, saved);
         ulong gpr = op->Reg < 16 ? s->Gpr[op->Reg] : 0;
-        Mxcsr(s) = (before & ~MxcsrFlags) | MxcsrMasks;
+        // Unmasked, underflow means a tiny result, exact or not, and is never flushed. Masked, only flushing to zero tells of a tiny exact one.
+        bool tinyTraps = (before & underflowMask) == 0;
+        uint raised = 0;
+        if (tinyTraps)
+        {
+            Mxcsr(s) = (before & ~MxcsrFlags) | MxcsrMasks | flushToZero;
+            Compute(s, op, v, area);
+            raised = Mxcsr(s) & underflow;
+            Restore(s, saved);
+        }
+        Mxcsr(s) = (before & ~(MxcsrFlags | (tinyTraps ? flushToZero : 0))) | MxcsrMasks;
         Compute(s, op, v, area);
-        uint raised = Mxcsr(s) & MxcsrFlags;
+        raised |= Mxcsr(s) & MxcsrFlags;
         uint unmasked = raised & ~(before >> 7);
         if (unmasked == 0)
         {
@@ -94,8 +104,9 @@ internal static unsafe class VectorUnit
         }
         if ((unmasked & preComputation) != 0)
             raised &= preComputation;
-        Buffer.MemoryCopy(saved, s->Fx, 512, 512);
-        Buffer.MemoryCopy(saved + 512, s->YmmHi, 256, 256);
+        Restore(s, saved);
+        if ((v->Flags & VectorFlags.Mmx) != 0)
+            BeginMmx(s);
         if (op->Reg < 16)
             s->Gpr[op->Reg] = gpr;
         Mxcsr(s) = before | raised;
@@ -104,6 +115,33 @@ internal static unsafe class VectorUnit
         else
             cpu.RaiseUd();
         return false;
+    }
+
+    /// <summary>What every MMX instruction does to the x87 state first: the top of the stack is 0 and no register is empty. The image is relative to the top.</summary>
+    internal static void BeginMmx(CpuState* s)
+    {
+        int top = *(ushort*)(s->Fx + FxStatus) >> 11 & 7;
+        byte* before = stackalloc byte[128];
+        Buffer.MemoryCopy(s->Fx + FxSt, before, 128, 128);
+        for (int i = 0; i < 8; i++)
+            Buffer.MemoryCopy(before + ((i - top) & 7) * 16, s->Fx + FxSt + i * 16, 16, 16);
+        *(ushort*)(s->Fx + FxStatus) &= 0xc7ff;
+        s->Fx[FxTags] = 0xff;
+    }
+
+    private const int fxAndYmm = 512 + 256;
+    private const uint underflow = 0x10, underflowMask = 0x800, flushToZero = 0x8000;
+
+    private static void Save(CpuState* s, byte* to)
+    {
+        Buffer.MemoryCopy(s->Fx, to, 512, 512);
+        Buffer.MemoryCopy(s->YmmHi, to + 512, 256, 256);
+    }
+
+    private static void Restore(CpuState* s, byte* from)
+    {
+        Buffer.MemoryCopy(from, s->Fx, 512, 512);
+        Buffer.MemoryCopy(from + 512, s->YmmHi, 256, 256);
     }
 
     /// <summary>False: #UD, #NM or #MF is pending.</summary>

@@ -158,6 +158,16 @@ internal sealed unsafe class GuestMachine : IDisposable
         }
     }
 
+    /// <summary>After one instruction: the vector whose handler is next, else -1.</summary>
+    internal int PendingVector
+    {
+        get
+        {
+            ulong offset = Segment(Seg.CS).Base + State->Rip - HandlerBase;
+            return offset < 512 && offset % 16 == 0 ? (int)(offset / 16) : -1;
+        }
+    }
+
     /// <summary>RIP in the frame that a protected- or long-mode exception handler was entered with.</summary>
     internal ulong FaultRip(int vector, bool longMode)
     {
