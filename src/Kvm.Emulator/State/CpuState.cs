@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace Kvm.Emulator;
 
@@ -71,7 +72,8 @@ public unsafe struct CpuState
     /// <summary>Added to the machine's time to give this processor's IA32_TIME_STAMP_COUNTER.</summary>
     public ulong TscAdjust;
 
-    private fixed ulong alignment[1];
+    /// <summary>Keeps what follows at a multiple of 16 in the block, whatever comes before: FXRSTOR faults otherwise.</summary>
+    private readonly Vector128<byte> alignment;
     /// <summary>x87, MMX and SSE state in the 64-bit FXSAVE format; 16-byte aligned. The MXCSR_MASK field is scratch.</summary>
     public fixed byte Fx[512];
     /// <summary>Bits 255:128 of YMM0–YMM15.</summary>

@@ -57,6 +57,7 @@ public sealed unsafe partial class Processor
         if (!cpu.FpuAvailable())
             return ExecStatus.Fault;
         byte* fx = cpu.State->Fx;
+        Vector.VectorUnit.ResetTop(cpu.State);
         *(ushort*)(fx + FxControl) = 0x37f;
         *(ushort*)(fx + FxStatus) = 0;
         fx[FxTags] = 0;

@@ -117,8 +117,15 @@ internal static unsafe class VectorUnit
         return false;
     }
 
-    /// <summary>What every MMX instruction does to the x87 state first: the top of the stack is 0 and no register is empty. The image is relative to the top.</summary>
+    /// <summary>What every MMX instruction does to the x87 state first: the top of the stack is 0 and no register is empty.</summary>
     internal static void BeginMmx(CpuState* s)
+    {
+        ResetTop(s);
+        s->Fx[FxTags] = 0xff;
+    }
+
+    /// <summary>The top of the stack becomes register 0. The registers stay; the image, which is relative to the top, turns.</summary>
+    internal static void ResetTop(CpuState* s)
     {
         int top = *(ushort*)(s->Fx + FxStatus) >> 11 & 7;
         byte* before = stackalloc byte[128];
@@ -126,7 +133,6 @@ internal static unsafe class VectorUnit
         for (int i = 0; i < 8; i++)
             Buffer.MemoryCopy(before + ((i - top) & 7) * 16, s->Fx + FxSt + i * 16, 16, 16);
         *(ushort*)(s->Fx + FxStatus) &= 0xc7ff;
-        s->Fx[FxTags] = 0xff;
     }
 
     private const int fxAndYmm = 512 + 256;

@@ -231,4 +231,12 @@ public sealed unsafe class VectorInstructions
         m.Run();
         m.Fault.Should().Be(fault);
     }
+
+    [Fact]
+    public void The_FXSAVE_image_of_the_state_block_is_aligned()
+    {
+        CpuState state = default;
+        ((state.Fx - (byte*)&state) % 16).Should().Be(0);
+        ((state.YmmHi - (byte*)&state) % 16).Should().Be(0);
+    }
 }
