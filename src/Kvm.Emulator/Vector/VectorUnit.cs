@@ -60,9 +60,16 @@ internal static unsafe class VectorUnit
             cpu.Rflags = (cpu.Rflags & ~Flags.Status) | (*(ulong*)(area + FlagsOffset) & Flags.Status);
         if ((flags & (VectorFlags.X87 | VectorFlags.NoPointers)) == VectorFlags.X87)
             NotePointers(cpu, s, op, v);
-        if ((flags & VectorFlags.WritesMemory) != 0 && op->HasMemory)
+        if ((flags & VectorFlags.WritesMemory) != 0 && op->HasMemory && !((flags & VectorFlags.X87) != 0 && Unstored(s)))
             return Store(cpu, op, v, area, target) ? ExecStatus.Next : ExecStatus.Fault;
         return ExecStatus.Next;
+    }
+
+    /// <summary>An x87 store met an unmasked exception for which memory is left alone; none was pending before.</summary>
+    private static bool Unstored(CpuState* s)
+    {
+        const int exceptions = 0x19; // IE, OE, UE
+        return (*(ushort*)(s->Fx + FxStatus) & ~*(ushort*)(s->Fx + FxControl) & exceptions) != 0;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -1,0 +1,42 @@
+using Iced.Intel;
+
+namespace Kvm.Emulator.Tests.Vector;
+
+/// <summary>The instructions of an x87 code: one for each register, or one with a memory operand, or one without operands.</summary>
+internal static class X87Forms
+{
+    internal static Instruction[] Of(Code code)
+    {
+        OpCodeInfo info = code.ToOpCode();
+        int registers = Enumerable.Range(0, info.OpCount).Any(i => info.GetOpKind(i) == OpCodeOperandKind.sti_opcode) ? 8 : 1;
+        return [.. Enumerable.Range(0, registers).Select(i => Create(code, info, i))];
+    }
+
+    private static Instruction Create(Code code, OpCodeInfo info, int register)
+    {
+        var instruction = new Instruction { Code = code };
+        for (int i = 0; i < info.OpCount; i++)
+        {
+            switch (info.GetOpKind(i))
+            {
+                case OpCodeOperandKind.st0:
+                    instruction.SetOpKind(i, OpKind.Register);
+                    instruction.SetOpRegister(i, Register.ST0);
+                    break;
+                case OpCodeOperandKind.sti_opcode:
+                    instruction.SetOpKind(i, OpKind.Register);
+                    instruction.SetOpRegister(i, Register.ST0 + register);
+                    break;
+                default:
+                    instruction.SetOpKind(i, OpKind.Memory);
+                    instruction.MemoryBase = Register.RBX;
+                    break;
+            }
+        }
+        return instruction;
+    }
+
+    internal static int MemoryBytes(Code code) => code.ToOpCode().MemorySize.GetSize();
+
+    internal static bool IsInteger(Code code) => code.ToOpCode().MemorySize is MemorySize.Int16 or MemorySize.Int32 or MemorySize.Int64;
+}
