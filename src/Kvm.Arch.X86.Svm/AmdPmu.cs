@@ -96,6 +96,17 @@ internal sealed class AmdPmu : IKvmPmuOps
         return 0;
     }
 
+    [KernelFunction("amd_pmc_idx_to_pmc", File = "arch/x86/kvm/svm/pmu.c")]
+    [KernelFunction("amd_pmc_is_enabled", File = "arch/x86/kvm/svm/pmu.c")]
+    public void TriggerEvent(X86Vcpu vcpu)
+    {
+        for (uint i = 0; i < vcpu.Pmu.NrArchGpCounters; i++)
+        {
+            FunctionTrace.Leaf("amd_pmc_idx_to_pmc");
+            FunctionTrace.Leaf("amd_pmc_is_enabled");
+        }
+    }
+
     [KernelFunction("amd_is_valid_rdpmc_ecx", File = "arch/x86/kvm/svm/pmu.c")]
     public bool IsValidRdpmcEcx(X86Vcpu vcpu, uint idx) => (idx & 0x3fffffff) < vcpu.Pmu.NrArchGpCounters;
 

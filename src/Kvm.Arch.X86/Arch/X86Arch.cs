@@ -105,6 +105,8 @@ public sealed partial class X86Arch : IKvmArch
 
     // ---- vendor modules ----
 
+    private IDisposable? kvmclockState;
+
     /// <summary>
     /// First half of loading a vendor module, before <see cref="KvmModule"/>'s kvm_init: -EEXIST when another one is loaded, -EOPNOTSUPP without
     /// hardware support, when firmware disabled it or without an FPU, -EIO when PAT entry 0 is not write-back.
@@ -161,6 +163,8 @@ public sealed partial class X86Arch : IKvmArch
         if (r != 0)
             return r;
 
+        // Nobody looks at what it returns.
+        Host.CpuHotplugSetup("x86/kvm/clk:online", KvmclockCpuOnline, KvmclockCpuDownPrep, out kvmclockState, callsAtRemoval: false);
         if (HostX86.BootCpuHas(X86Feature.XSAVE))
         {
             HostXcr0 = HostX86.ThisCpu.Xgetbv0();
@@ -186,8 +190,27 @@ public sealed partial class X86Arch : IKvmArch
     public void VendorExit()
     {
         using var _ = FunctionTrace.Enter("kvm_x86_vendor_exit");
+        FunctionTrace.Leaf("kvm_lapic_exit");
+        kvmclockState?.Dispose();
+        kvmclockState = null;
         ops = null;
         pmuOps = null;
+        FunctionTrace.Leaf("kvm_mmu_vendor_module_exit");
+    }
+
+    /// <summary>The TSC runs at one rate: a CPU that comes has nothing to tell the clocks of guests.</summary>
+    [KernelFunction("kvmclock_cpu_online", File = "arch/x86/kvm/x86.c")]
+    private KvmResult KvmclockCpuOnline(HostCpu cpu)
+    {
+        FunctionTrace.Leaf("kvmclock_cpu_online");
+        return 0;
+    }
+
+    [KernelFunction("kvmclock_cpu_down_prep", File = "arch/x86/kvm/x86.c")]
+    private KvmResult KvmclockCpuDownPrep(HostCpu cpu)
+    {
+        FunctionTrace.Leaf("kvmclock_cpu_down_prep");
+        return 0;
     }
 
     public KvmResult Init(object? opaque)
@@ -196,9 +219,8 @@ public sealed partial class X86Arch : IKvmArch
         return 0;
     }
 
-    public void Exit()
-    {
-    }
+    [KernelFunction("kvm_arch_exit", File = "arch/x86/kvm/x86.c")]
+    public void Exit() => FunctionTrace.Leaf("kvm_arch_exit");
 
     /// <summary>kvm_arch_hardware_setup: host registers, the vendor's setup, the reserved bits of CR4, the MSR lists.</summary>
     [KernelFunction("kvm_arch_hardware_setup", File = "arch/x86/kvm/x86.c")]
@@ -236,8 +258,10 @@ public sealed partial class X86Arch : IKvmArch
     }
 
     /// <summary>Undoes <see cref="HardwareSetup"/>.</summary>
+    [KernelFunction("kvm_arch_hardware_unsetup", File = "arch/x86/kvm/x86.c")]
     public void HardwareUnsetup()
     {
+        using var _ = FunctionTrace.Enter("kvm_arch_hardware_unsetup");
         FunctionTrace.Leaf("kvm_unregister_perf_callbacks");
         ops?.HardwareUnsetup();
     }

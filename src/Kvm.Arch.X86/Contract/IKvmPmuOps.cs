@@ -23,6 +23,11 @@ public interface IKvmPmuOps
     /// <summary>True if RDPMC with this index would not fault.</summary>
     bool IsValidRdpmcEcx(X86Vcpu vcpu, uint idx);
 
+    /// <summary>An event that the kernel saw for the guest, an emulated instruction: each counter is asked whether it counts that; none does.</summary>
+    void TriggerEvent(X86Vcpu vcpu)
+    {
+    }
+
     /// <summary>RDPMC: 0 and the counter, or 1 when it faults.</summary>
     int Rdpmc(X86Vcpu vcpu, uint idx, out ulong data);
 }

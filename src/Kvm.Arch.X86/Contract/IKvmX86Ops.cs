@@ -266,7 +266,9 @@ public interface IKvmX86Ops
 
     void EnableSmiWindow(X86Vcpu vcpu);
 
-    void GuestMemoryReclaimed(X86Vm vm) { }
+    void GuestMemoryReclaimed(X86Vm vm)
+    {
+    }
 
     /// <summary>KVM_MEMORY_ENCRYPT_OP; -ENOTTY where the vendor has none.</summary>
     int MemEncIoctl(X86Vm vm, ulong argp) => -Errnos.ENOTTY;

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using Kvm.Abi;
+using Kvm.Core.Tracing;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.CpuidLeafs;
 using static Kvm.Arch.X86.Errnos;
@@ -87,9 +88,11 @@ internal sealed class SupportedCpuid(X86Arch arch, int maxNent, bool emulated)
     internal static bool IsIndexed(uint function) => function is
         4 or 7 or 0xb or 0xd or 0xf or 0x10 or 0x12 or 0x14 or 0x17 or 0x18 or 0x1d or 0x1e or 0x1f or 0x8000001d;
 
-    /// <summary>do_host_cpuid: the next entry with the host's values; a null reference when the table is full.</summary>
+    /// <summary>The next entry with the host's values; a null reference when the table is full.</summary>
+    [KernelFunction("do_host_cpuid", File = "arch/x86/kvm/cpuid.c")]
     private ref kvm_cpuid_entry2 HostEntry(uint function, uint index)
     {
+        FunctionTrace.Leaf("do_host_cpuid");
         if (Nent >= Entries.Length)
             return ref Unsafe.NullRef<kvm_cpuid_entry2>();
         ref kvm_cpuid_entry2 entry = ref Entries[Nent++];

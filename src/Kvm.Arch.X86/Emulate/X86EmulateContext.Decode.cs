@@ -27,6 +27,12 @@ public sealed unsafe partial class X86EmulateContext
     private bool rex;
     private bool aligned;
 
+    /// <summary>The port of IN, OUT, INS and OUTS, as DX or the immediate had it when the instruction was decoded.</summary>
+    private ushort port;
+
+    /// <summary>modrm_ea: the address of the memory operand.</summary>
+    private ulong modrmEa;
+
     /// <summary>The bytes fetched so far, for a report.</summary>
     internal ReadOnlySpan<byte> FetchedBytes => fetch.AsSpan(0, fetchLength);
 
@@ -226,18 +232,32 @@ public sealed unsafe partial class X86EmulateContext
     private void DecodeOperands()
     {
         int count = insn.OpCount;
-        if (count > 0)
-            DecodeOperand(0, ref dst);
-        if (count > 1)
-            DecodeOperand(1, ref src);
-        if (count > 2)
-            DecodeOperand(2, ref src2);
+        for (int i = 0; i < count; i++)
+        {
+            if (insn.GetOpKind(i) == OpKind.Memory)
+                modrmEa = EffectiveAddress();
+        }
+
+        // An absent operand is looked at too.
+        DecodeOperand(1, ref src);
+        DecodeOperand(2, ref src2);
+        DecodeOperand(0, ref dst);
+        if ((flags & (PortIn | PortOut)) != 0)
+        {
+            ref EmulOperand at = ref (flags & PortIn) != 0 ? ref src : ref dst;
+            port = at.Type == EmulOperand.Kind.Imm ? (byte)at.Val : (ushort)regs[at.Reg];
+        }
+
         if ((flags & BitOp) != 0 && src.Type == EmulOperand.Kind.Reg && dst.Type == EmulOperand.Kind.Mem)
             BitOffset();
     }
 
+    [KernelFunction("decode_operand", File = "arch/x86/kvm/emulate.c")]
     private void DecodeOperand(int index, ref EmulOperand op)
     {
+        using var _ = FunctionTrace.Enter("decode_operand");
+        if (index >= insn.OpCount)
+            return;
         switch (insn.GetOpKind(index))
         {
             case OpKind.Register:
@@ -247,7 +267,7 @@ public sealed unsafe partial class X86EmulateContext
                 op.Type = EmulOperand.Kind.Mem;
                 op.Bytes = MemoryBytes();
                 op.Seg = SegmentIndex(insn.MemorySegment);
-                op.Ea = EffectiveAddress();
+                op.Ea = modrmEa;
                 break;
             case OpKind.MemorySegSI or OpKind.MemorySegESI or OpKind.MemorySegRSI:
                 StringOperand(ref op, SegmentIndex(insn.MemorySegment), 6);
@@ -298,6 +318,7 @@ public sealed unsafe partial class X86EmulateContext
         op.Count = 1;
     }
 
+    [KernelFunction("decode_register", File = "arch/x86/kvm/emulate.c")]
     private void DecodeRegister(Register register, ref EmulOperand op)
     {
         op.Bytes = register.GetSize();
@@ -307,12 +328,12 @@ public sealed unsafe partial class X86EmulateContext
             op.Type = EmulOperand.Kind.Reg;
             op.HighByte = register is Register.AH or Register.CH or Register.DH or Register.BH;
             op.Reg = register.GetFullRegister().GetNumber();
-            RegModify(op.Reg);
+            GeneralRegister(op.Reg);
         }
         else if (register.IsGPR())
         {
             op.Type = EmulOperand.Kind.Reg;
-            RegModify(op.Reg);
+            GeneralRegister(op.Reg);
         }
         else if (register.IsSegmentRegister())
         {
@@ -324,6 +345,13 @@ public sealed unsafe partial class X86EmulateContext
         {
             op.Type = register.IsXMM() ? EmulOperand.Kind.Xmm : register.IsCR() ? EmulOperand.Kind.Cr : register.IsDR() ? EmulOperand.Kind.Dr : EmulOperand.Kind.None;
         }
+    }
+
+    private void GeneralRegister(int reg)
+    {
+        using (FunctionTrace.Enter("decode_register"))
+            RegModify(reg);
+        FunctionTrace.Leaf("fetch_register_operand");
     }
 
     private static int SegmentIndex(Register register) => register switch
@@ -342,6 +370,15 @@ public sealed unsafe partial class X86EmulateContext
     {
         if (insn.IsIPRelativeMemoryOperand)
             return AddressMask(insn.IPRelativeMemoryAddress);
+        if (adBytes == 2)
+        {
+            // The kernel has the four address registers at hand before it looks which ones the instruction names.
+            RegRead(RBX);
+            RegRead(RBP);
+            RegRead(RSI);
+            RegRead(RDI);
+        }
+
         ulong ea = insn.MemoryDisplacement64;
         Register b = insn.MemoryBase;
         if (b != Register.None)

@@ -102,9 +102,8 @@ public sealed unsafe partial class X86EmulateContext
         if ((flags & (PortIn | PortOut)) != 0)
         {
             bool isIn = (flags & PortIn) != 0;
-            ref EmulOperand port = ref isIn ? ref src : ref dst;
-            ulong number = port.Type == Kind.Imm ? (byte)port.Val : (ushort)RegRead(RDX);
-            if (!IoPermitted((ushort)number, isIn ? dst.Bytes : src.Bytes))
+            using var _ = FunctionTrace.Enter(isIn ? "check_perm_in" : "check_perm_out");
+            if (!IoPermitted(port, isIn ? dst.Bytes : src.Bytes))
                 return Gp(0);
         }
 
@@ -182,7 +181,13 @@ public sealed unsafe partial class X86EmulateContext
                 return rc;
         }
 
-        return (flags & NoWrite) != 0 ? Continue : WriteOperand(ref dst);
+        if ((flags & NoWrite) == 0)
+            return WriteOperand(ref dst);
+
+        // OUT has cancelled its destination instead of having none.
+        if ((flags & PortOut) != 0)
+            FunctionTrace.Leaf("writeback");
+        return Continue;
     }
 
     private int WriteOperand(ref EmulOperand op)
@@ -254,8 +259,10 @@ public sealed unsafe partial class X86EmulateContext
         return Finish();
     }
 
+    [KernelFunction("string_addr_inc", File = "arch/x86/kvm/emulate.c")]
     private void StringAddressIncrement(int reg, ref EmulOperand op, uint count)
     {
+        using var _ = FunctionTrace.Enter("string_addr_inc");
         long step = (Eflags & X86_EFLAGS_DF) != 0 ? -(long)op.Bytes : op.Bytes;
         RegisterAddressIncrement(reg, step * count);
         op.Ea = AddressMask(RegRead(reg));
@@ -295,9 +302,10 @@ public sealed unsafe partial class X86EmulateContext
 
     // ---- ports ----
 
+    [KernelFunction("em_in", File = "arch/x86/kvm/emulate.c")]
     private int In()
     {
-        ushort port = src.Type == Kind.Imm ? (byte)src.Val : (ushort)RegRead(RDX);
+        using var _ = FunctionTrace.Enter("em_in");
         if (ioReadPos == ioReadEnd)
         {
             uint n = 1;
@@ -334,11 +342,12 @@ public sealed unsafe partial class X86EmulateContext
         return Continue;
     }
 
+    [KernelFunction("em_out", File = "arch/x86/kvm/emulate.c")]
     private int Out()
     {
-        ushort port = dst.Type == Kind.Imm ? (byte)dst.Val : (ushort)RegRead(RDX);
+        using var _ = FunctionTrace.Enter("em_out");
         ulong value = src.Val;
-        vcpu.PioOut(src.Bytes, port, (byte*)&value, 1);
+        vcpu.PioOutEmulated(src.Bytes, port, (byte*)&value, 1);
         return Continue;
     }
 

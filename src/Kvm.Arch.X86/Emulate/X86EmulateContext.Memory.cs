@@ -86,11 +86,15 @@ public sealed unsafe partial class X86EmulateContext
     private int BadAddress(int seg) => seg == VCPU_SREG_SS ? Ss(0) : Gp(0);
 
     /// <summary>read_emulated: through the cache of what this instruction read already.</summary>
+    [KernelFunction("read_emulated", File = "arch/x86/kvm/emulate.c")]
     private int ReadEmulated(ulong linear, void* to, int size)
     {
+        using var _ = FunctionTrace.Enter("read_emulated");
         if (memReadPos >= memReadEnd)
         {
-            int rc = vcpu.EmulatorReadWrite(this, linear, memRead + memReadEnd, (uint)size, write: false, ref Exception);
+            int rc;
+            using (FunctionTrace.Enter("emulator_read_emulated"))
+                rc = vcpu.EmulatorReadWrite(this, linear, memRead + memReadEnd, (uint)size, write: false, ref Exception);
             if (rc != Continue)
                 return rc;
             memReadEnd += size;

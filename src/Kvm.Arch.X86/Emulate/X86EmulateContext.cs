@@ -96,7 +96,7 @@ public sealed unsafe partial class X86EmulateContext
         using var _ = FunctionTrace.Enter("init_emulate_ctxt");
         ops.GetCsDbLBits(vcpu, out bool db, out bool l);
         GpaAvailable = false;
-        Eflags = vcpu.GetRflags();
+        Eflags = vcpu.ReadRflags();
         Tf = (Eflags & X86_EFLAGS_TF) != 0;
         Eip = vcpu.Rip;
         Mode = !vcpu.IsProtmode ? EmulMode.Real
@@ -129,11 +129,14 @@ public sealed unsafe partial class X86EmulateContext
         regsDirty = 0;
     }
 
+    [KernelFunction("reg_read", File = "arch/x86/kvm/kvm_emulate.h")]
     internal ulong RegRead(int reg)
     {
+        using var _ = FunctionTrace.Enter("reg_read");
         uint bit = 1u << reg;
         if ((regsValid & bit) == 0)
         {
+            FunctionTrace.Leaf("emulator_read_gpr");
             regs[reg] = vcpu.RegisterReadRaw((KvmReg)reg);
             regsValid |= bit;
         }
@@ -141,8 +144,10 @@ public sealed unsafe partial class X86EmulateContext
         return regs[reg];
     }
 
+    [KernelFunction("reg_write", File = "arch/x86/kvm/kvm_emulate.h")]
     internal void RegWrite(int reg, ulong value)
     {
+        FunctionTrace.Leaf("reg_write");
         regs[reg] = value;
         regsValid |= 1u << reg;
         regsDirty |= 1u << reg;
@@ -154,8 +159,7 @@ public sealed unsafe partial class X86EmulateContext
     /// </summary>
     private void RegModify(int reg)
     {
-        RegRead(reg);
-        regsDirty |= 1u << reg;
+        RegWrite(reg, RegRead(reg));
     }
 
     /// <summary>write_register_operand.</summary>

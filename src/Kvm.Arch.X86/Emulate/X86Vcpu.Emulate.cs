@@ -11,7 +11,12 @@ namespace Kvm.Arch.X86;
 public unsafe partial class X86Vcpu
 {
     /// <summary>kvm_emulate_instruction: 1: go on in the guest; 0: to userspace.</summary>
-    public int EmulateInstruction(EmulType emulType) => EmulateInstruction(0, emulType, default);
+    [KernelFunction("kvm_emulate_instruction", File = "arch/x86/kvm/x86.c")]
+    public int EmulateInstruction(EmulType emulType)
+    {
+        using var _ = FunctionTrace.Enter("kvm_emulate_instruction");
+        return EmulateInstruction(0, emulType, default);
+    }
 
     /// <summary>kvm_emulate_instruction_from_buffer: the bytes are known.</summary>
     public int EmulateInstructionFromBuffer(ReadOnlySpan<byte> insn) => EmulateInstruction(0, EmulType.None, insn);
@@ -168,9 +173,9 @@ public unsafe partial class X86Vcpu
         EmulateRegsNeedSyncToVcpu = false;
         if (!ctxt.HaveException || TypeOf(ctxt.Exception.Vector) == ExceptionType.Trap)
         {
-            FunctionTrace.Leaf("kvm_pmu_trigger_event");
+            PmuTriggerEvent();
             if (ctxt.IsBranch)
-                FunctionTrace.Leaf("kvm_pmu_trigger_event");
+                PmuTriggerEvent();
             Rip = ctxt.Eip;
             if (r != 0 && (ctxt.Tf || (GuestDebug & KVM_GUESTDBG_SINGLESTEP) != 0))
                 r = DoSinglestep();
@@ -181,6 +186,16 @@ public unsafe partial class X86Vcpu
         if ((ctxt.Eflags & ~rflags & X86_EFLAGS_IF) != 0)
             MakeRequest(X86Request.KVM_REQ_EVENT);
         return r;
+    }
+
+    /// <summary>An instruction was done for the guest. Its counters do not count: only who follows the path sees that they are asked.</summary>
+    [KernelFunction("kvm_pmu_trigger_event", File = "arch/x86/kvm/pmu.c")]
+    private void PmuTriggerEvent()
+    {
+        if (!FunctionTrace.Enabled)
+            return;
+        using var _ = FunctionTrace.Enter("kvm_pmu_trigger_event");
+        Arch.PmuOps.TriggerEvent(this);
     }
 
     private void ToggleInterruptibility(uint mask)
@@ -320,7 +335,7 @@ public unsafe partial class X86Vcpu
     /// <summary>RF, and on Intel the shadow of MOV SS, hold instruction breakpoints back.</summary>
     private bool IsCodeBreakpointInhibited()
     {
-        if ((GetRflags() & X86_EFLAGS_RF) != 0)
+        if ((ReadRflags() & X86_EFLAGS_RF) != 0)
             return true;
         return !IsAmdCompatible && (Ops.GetInterruptShadow(this) & KVM_X86_SHADOW_INT_MOV_SS) != 0;
     }

@@ -18,6 +18,8 @@ public unsafe partial class X86Vcpu
     internal int EmulatorReadWrite(X86EmulateContext ctxt, ulong addr, byte* value, uint bytes, bool write, ref X86Exception exception)
     {
         using var _ = FunctionTrace.Enter("emulator_read_write");
+        if (!write)
+            FunctionTrace.Leaf("read_prepare");
         if (!write && MmioReadCompleted)
         {
             // The second pass: userspace's answer is in the buffer already.
@@ -59,6 +61,7 @@ public unsafe partial class X86Vcpu
         {
             if (Tracepoints.Enabled)
                 Tracepoints.Emit("kvm_mmio", $"mmio unsatisfied-read len {bytes} gpa 0x{fragment.Gpa:x} val 0x0");
+            FunctionTrace.Leaf("read_exit_mmio");
             return IoNeeded;
         }
 
@@ -94,7 +97,7 @@ public unsafe partial class X86Vcpu
             return PropagateFault;
         }
 
-        if (!mmio && (write ? EmulatorWritePhys(gpa, value, bytes) : ReadGuest(gpa, value, bytes).Raw == 0))
+        if (!mmio && (write ? WriteEmulate(gpa, value, bytes) : ReadEmulate(gpa, value, bytes)))
             return Continue;
 
         int handled = write ? MmioWriteInKernel(gpa, value, (int)bytes) : MmioReadInKernel(gpa, value, (int)bytes);
@@ -121,7 +124,24 @@ public unsafe partial class X86Vcpu
         return Continue;
     }
 
-    private bool EmulatorWritePhys(ulong gpa, byte* value, uint bytes) => WriteGuest(gpa, value, bytes).Raw >= 0;
+    [KernelFunction("read_emulate", File = "arch/x86/kvm/x86.c")]
+    private bool ReadEmulate(ulong gpa, byte* value, uint bytes)
+    {
+        using var _ = FunctionTrace.Enter("read_emulate");
+        return ReadGuest(gpa, value, bytes).Raw == 0;
+    }
+
+    /// <summary>emulator_write_phys. A write to a page that shadow paging watches would be told to the MMU.</summary>
+    [KernelFunction("write_emulate", File = "arch/x86/kvm/x86.c")]
+    private bool WriteEmulate(ulong gpa, byte* value, uint bytes)
+    {
+        using var _ = FunctionTrace.Enter("write_emulate");
+        if (WriteGuest(gpa, value, bytes).Raw < 0)
+            return false;
+        using (FunctionTrace.Enter("kvm_page_track_write"))
+            FunctionTrace.Leaf("kvm_mmu_pte_write");
+        return true;
+    }
 
     [KernelFunction("vcpu_is_mmio_gpa", File = "arch/x86/kvm/x86.c")]
     private bool IsMmioGpa(ulong gva, ulong gpa, bool write)
@@ -161,11 +181,8 @@ public unsafe partial class X86Vcpu
         do
         {
             int n = Math.Min(len, 8);
-            using (FunctionTrace.Enter("kvm_io_bus_write"))
-            {
-                if (Vm.IoBusWrite(this, KvmBus.Mmio, gpa, n, value).Raw != 0)
-                    break;
-            }
+            if (Vm.IoBusWrite(this, KvmBus.Mmio, gpa, n, value).Raw != 0)
+                break;
 
             handled += n;
             gpa += (uint)n;
@@ -183,11 +200,8 @@ public unsafe partial class X86Vcpu
         do
         {
             int n = Math.Min(len, 8);
-            using (FunctionTrace.Enter("kvm_io_bus_read"))
-            {
-                if (Vm.IoBusRead(this, KvmBus.Mmio, gpa, n, value).Raw != 0)
-                    break;
-            }
+            if (Vm.IoBusRead(this, KvmBus.Mmio, gpa, n, value).Raw != 0)
+                break;
 
             handled += n;
             gpa += (uint)n;
@@ -287,5 +301,5 @@ public unsafe partial class X86Vcpu
         return vcpu.CompleteEmulatedIo();
     }
 
-    private int CompleteEmulatedIo() => EmulateInstruction(EmulType.EMULTYPE_NO_DECODE);
+    private int CompleteEmulatedIo() => EmulateInstruction(0, EmulType.EMULTYPE_NO_DECODE, default);
 }

@@ -13,11 +13,17 @@ public unsafe partial class X86Vcpu
     public int SkipEmulatedInstruction()
     {
         using var _ = FunctionTrace.Enter("kvm_skip_emulated_instruction");
+        return SkipInstruction();
+    }
+
+    /// <summary>As <see cref="SkipEmulatedInstruction"/>, for callers of the same kernel file: they have it inlined.</summary>
+    private int SkipInstruction()
+    {
         ulong rflags = Ops.GetRflags(this);
         int r = Ops.SkipEmulatedInstruction(this);
         if (r == 0)
             return 0;
-        FunctionTrace.Leaf("kvm_pmu_trigger_event");
+        PmuTriggerEvent();
         return (rflags & X86_EFLAGS_TF) != 0 ? DoSinglestep() : r;
     }
 
@@ -124,7 +130,7 @@ public unsafe partial class X86Vcpu
             if (ReadGuestVirt(GetLinearRip(), signature, out X86Exception _) == 0 && signature.SequenceEqual("\x0f\x0bkvm"u8))
             {
                 if ((fep & 2) != 0)
-                    SetRflags(GetRflags() & ~X86_EFLAGS_RF);
+                    SetRflags(ReadRflags() & ~X86_EFLAGS_RF);
                 Rip += 5;
                 type = EmulType.EMULTYPE_TRAP_UD_FORCED;
             }

@@ -17,9 +17,7 @@ public unsafe partial class X86Vcpu
         using var _ = FunctionTrace.Enter("emulator_pio_in_out");
         for (uint i = 0; i < count; i++)
         {
-            KvmResult r;
-            using (FunctionTrace.Enter(isIn ? "kvm_io_bus_read" : "kvm_io_bus_write"))
-                r = isIn ? Vm.IoBusRead(this, KvmBus.Pio, port, size, data) : Vm.IoBusWrite(this, KvmBus.Pio, port, size, data);
+            KvmResult r = isIn ? Vm.IoBusRead(this, KvmBus.Pio, port, size, data) : Vm.IoBusWrite(this, KvmBus.Pio, port, size, data);
             if (r.Raw != 0)
             {
                 if (i == 0)
@@ -79,8 +77,10 @@ public unsafe partial class X86Vcpu
         Tracepoints.Emit("kvm_pio", $"{what} at 0x{port:x} size {size} count {count} val 0x{value:x}{(count > 1 ? " (...)" : "")}");
     }
 
+    [KernelFunction("complete_emulator_pio_in", File = "arch/x86/kvm/x86.c")]
     private void CompletePioIn(byte* data)
     {
+        FunctionTrace.Leaf("complete_emulator_pio_in");
         int bytes = Pio.Size * (int)Pio.Count;
         new ReadOnlySpan<byte>(PioData, bytes).CopyTo(new Span<byte>(data, bytes));
         if (Tracepoints.Enabled)
@@ -88,13 +88,22 @@ public unsafe partial class X86Vcpu
         Pio.Count = 0;
     }
 
-    /// <summary>emulator_pio_in_emulated: an IN of the instruction emulator; its second pass finds what userspace answered.</summary>
+    /// <summary>An IN of the instruction emulator; its second pass finds what userspace answered.</summary>
+    [KernelFunction("emulator_pio_in_emulated", File = "arch/x86/kvm/x86.c")]
     internal int PioInEmulated(int size, ushort port, byte* data, uint count)
     {
+        using var _ = FunctionTrace.Enter("emulator_pio_in_emulated");
         if (Pio.Count == 0)
             return PioIn(size, port, data, count);
         CompletePioIn(data);
         return 1;
+    }
+
+    [KernelFunction("emulator_pio_out_emulated", File = "arch/x86/kvm/x86.c")]
+    internal int PioOutEmulated(int size, ushort port, byte* data, uint count)
+    {
+        using var _ = FunctionTrace.Enter("emulator_pio_out_emulated");
+        return PioOut(size, port, data, count);
     }
 
     // ---- IN and OUT of AL, AX, EAX, decoded by the processor ----
@@ -105,7 +114,7 @@ public unsafe partial class X86Vcpu
     {
         using var _ = FunctionTrace.Enter("kvm_fast_pio");
         int ret = isIn ? FastPioIn(size, port) : FastPioOut(size, port);
-        return ret != 0 ? SkipEmulatedInstruction() : 0;
+        return ret != 0 ? SkipInstruction() : 0;
     }
 
     private int FastPioOut(int size, ushort port)
@@ -119,7 +128,7 @@ public unsafe partial class X86Vcpu
         if (port == 0x7e && Vm.CheckHasQuirk(KVM_X86_QUIRK_OUT_7E_INC_RIP))
         {
             CompleteUserspaceIo = &CompleteFastPioOutPort7e;
-            SkipEmulatedInstruction();
+            SkipInstruction();
         }
         else
         {
@@ -143,7 +152,7 @@ public unsafe partial class X86Vcpu
     {
         using var _ = FunctionTrace.Enter("complete_fast_pio_out");
         vcpu.Pio.Count = 0;
-        return vcpu.IsLinearRip(vcpu.Pio.LinearRip) ? vcpu.SkipEmulatedInstruction() : 1;
+        return vcpu.IsLinearRip(vcpu.Pio.LinearRip) ? vcpu.SkipInstruction() : 1;
     }
 
     private int FastPioIn(int size, ushort port)
@@ -175,6 +184,6 @@ public unsafe partial class X86Vcpu
         ulong value = vcpu.Pio.Size < 4 ? vcpu.Rax : 0;
         vcpu.CompletePioIn((byte*)&value);
         vcpu.Rax = value;
-        return vcpu.SkipEmulatedInstruction();
+        return vcpu.SkipInstruction();
     }
 }

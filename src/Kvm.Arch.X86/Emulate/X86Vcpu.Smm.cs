@@ -63,7 +63,7 @@ public unsafe partial class X86Vcpu
     {
         Put32(area, 0x7ffc, ReadCr0());
         Put32(area, 0x7ff8, ReadCr3());
-        Put32(area, 0x7ff4, GetRflags());
+        Put32(area, 0x7ff4, ReadRflags());
         Put32(area, 0x7ff0, Rip);
         for (int i = 0; i < 8; i++)
             Put32(area, 0x7fd0 + (i * 4), RegisterReadRaw((KvmReg)i));
@@ -89,7 +89,7 @@ public unsafe partial class X86Vcpu
         for (int i = 0; i < 16; i++)
             Put64(area, 0x7ff8 - (i * 8), RegisterReadRaw((KvmReg)i));
         Put64(area, 0x7f78, Rip);
-        Put32(area, 0x7f70, GetRflags());
+        Put32(area, 0x7f70, ReadRflags());
         Put64(area, 0x7f68, GetDr(6));
         Put64(area, 0x7f60, GetDr(7));
         Put64(area, 0x7f58, ReadCr0());

@@ -138,7 +138,7 @@ public unsafe partial class X86Vcpu
     {
         // Faults other than #DB push RFLAGS.RF = 1, so that the restarted instruction does not hit its breakpoint again.
         if (TypeOf(Exception.Vector) == ExceptionType.Fault)
-            SetRflagsNoEvent(GetRflags() | X86_EFLAGS_RF);
+            SetRflagsNoEvent(ReadRflags() | X86_EFLAGS_RF);
         if (Exception.Vector == DB_VECTOR)
         {
             DeliverExceptionPayload(ref Exception);

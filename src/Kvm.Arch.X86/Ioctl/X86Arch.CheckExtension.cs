@@ -1,4 +1,5 @@
 using Kvm.Core;
+using Kvm.Core.Tracing;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.X86Const;
 
@@ -13,10 +14,12 @@ public sealed partial class X86Arch
     private const ulong KVM_EXIT_HYPERCALL_VALID_MASK = 1 << KVM_HC_MAP_GPA_RANGE;
 
     /// <summary>
-    /// kvm_vm_ioctl_check_extension. What needs an in-kernel interrupt controller, PIT, Hyper-V or Xen interfaces answers 0 as long as the model lacks them.
+    /// What needs an in-kernel interrupt controller, PIT, Hyper-V or Xen interfaces answers 0 as long as the model lacks them.
     /// </summary>
+    [KernelFunction("kvm_vm_ioctl_check_extension", File = "arch/x86/kvm/x86.c")]
     public KvmResult CheckExtension(KvmVm? vm, ulong extension)
     {
+        using var _ = FunctionTrace.Enter("kvm_vm_ioctl_check_extension");
         switch (extension)
         {
             case KVM_CAP_HLT or KVM_CAP_MMU_SHADOW_CACHE_CONTROL or KVM_CAP_SET_TSS_ADDR or KVM_CAP_EXT_CPUID or KVM_CAP_EXT_EMUL_CPUID

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using Kvm.Abi;
 using Kvm.Core;
+using Kvm.Core.Tracing;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.Errnos;
 using static Kvm.Arch.X86.X86Const;
@@ -13,6 +14,13 @@ public sealed unsafe partial class X86Arch
     private const int MAX_IO_MSRS = 256;
 
     public IoctlTable<KvmDevice> DevIoctls { get; }
+
+    [KernelFunction("kvm_arch_dev_ioctl", File = "arch/x86/kvm/x86.c")]
+    public KvmResult DevIoctl(KvmDevice device, uint request, ulong arg)
+    {
+        using var _ = FunctionTrace.Enter("kvm_arch_dev_ioctl");
+        return DevIoctls.Dispatch(device, request, arg, Errno.EINVAL);
+    }
 
     private IoctlTable<KvmDevice> BuildDevIoctls() => new()
     {
@@ -61,9 +69,10 @@ public sealed unsafe partial class X86Arch
         return list.Offset<uint>(sizeof(uint)).Write(Msrs.MsrBasedFeatures) ? 0 : -EFAULT;
     }
 
-    /// <summary>kvm_dev_ioctl_get_cpuid.</summary>
+    [KernelFunction("kvm_dev_ioctl_get_cpuid", File = "arch/x86/kvm/cpuid.c")]
     private KvmResult GetCpuid(ulong arg, bool emulated)
     {
+        using var _ = FunctionTrace.Enter("kvm_dev_ioctl_get_cpuid");
         var argp = new UserPtr<kvm_cpuid2>(arg);
         if (!argp.Read(out kvm_cpuid2 cpuid))
             return -EFAULT;
@@ -101,7 +110,7 @@ public sealed unsafe partial class X86Arch
     }
 
     /// <summary>msr_io: how many MSRs were transferred before the first that failed; -E2BIG for 256 or more.</summary>
-    [Core.Tracing.KernelFunction("msr_io", File = "arch/x86/kvm/x86.c")]
+    [KernelFunction("msr_io", File = "arch/x86/kvm/x86.c")]
     internal KvmResult MsrIo(X86Vcpu? vcpu, ulong arg, MsrIoKind kind)
     {
         var argp = new UserPtr<kvm_msrs>(arg);

@@ -1,5 +1,6 @@
 using Kvm.Abi;
 using Kvm.Core;
+using Kvm.Core.Tracing;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.Errnos;
 using static Kvm.Arch.X86.X86Const;
@@ -11,6 +12,13 @@ namespace Kvm.Arch.X86;
 public sealed unsafe partial class X86Arch
 {
     public IoctlTable<KvmVm> VmIoctls { get; }
+
+    [KernelFunction("kvm_arch_vm_ioctl", File = "arch/x86/kvm/x86.c")]
+    public KvmResult VmIoctl(KvmVm vm, uint request, ulong arg)
+    {
+        using var _ = FunctionTrace.Enter("kvm_arch_vm_ioctl");
+        return VmIoctls.Dispatch(vm, request, arg, Errno.ENOTTY);
+    }
 
     private IoctlTable<KvmVm> BuildVmIoctls() => new()
     {

@@ -236,7 +236,7 @@ public unsafe partial class X86Vcpu
         }
 
         // Read while a trace flag that KVM added is still filtered out.
-        ulong rflags = GetRflags();
+        ulong rflags = ReadRflags();
         GuestDebug = (dbg.control & KVM_GUESTDBG_ENABLE) != 0 ? dbg.control : 0;
         if ((GuestDebug & KVM_GUESTDBG_USE_HW_BP) != 0)
         {

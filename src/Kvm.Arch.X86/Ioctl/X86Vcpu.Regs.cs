@@ -41,7 +41,7 @@ public unsafe partial class X86Vcpu
         regs.r14 = Regs[14];
         regs.r15 = Regs[15];
         regs.rip = Rip;
-        regs.rflags = GetRflags();
+        regs.rflags = ReadRflags();
     }
 
     [KernelFunction("__set_regs", File = "arch/x86/kvm/x86.c")]

@@ -48,8 +48,10 @@ internal sealed class MmuMemoryCache(Host host, string tag, bool pages)
         return objects[--count];
     }
 
+    [KernelFunction("kvm_mmu_free_memory_cache", File = "virt/kvm/kvm_main.c")]
     public void Free()
     {
+        using var _ = FunctionTrace.Enter("kvm_mmu_free_memory_cache");
         while (count > 0)
         {
             ulong page = objects[--count];

@@ -19,6 +19,28 @@ public sealed unsafe partial class TdpMmu
         return changed;
     }
 
+    /// <summary>The same as two kernel functions: one for the slot, one for each root.</summary>
+    private bool ForEachLeaf(string slotFunction, string rootFunction, ulong start, ulong end, LeafAction action)
+    {
+        using var _ = FunctionTrace.Enter(slotFunction);
+        bool changed = false;
+        KvmMmuPage? before = null;
+        foreach (KvmMmuPage root in roots)
+        {
+            NextRoot(before);
+            using (FunctionTrace.Enter(rootFunction))
+            {
+                IterStart();
+                changed |= ForEachLeaf(root, start, end, action);
+            }
+
+            before = root;
+        }
+
+        NextRoot(before);
+        return changed;
+    }
+
     private bool ForEachLeaf(KvmMmuPage sp, ulong start, ulong end, LeafAction action)
     {
         bool changed = false;
@@ -26,6 +48,7 @@ public sealed unsafe partial class TdpMmu
         for (int i = first; i <= last; i++)
         {
             ulong spte = sp.Spt[i];
+            FunctionTrace.Leaf("tdp_iter_next");
             if (!IsShadowPresent(spte))
                 continue;
             if (IsLast(spte, sp.Level))
@@ -37,13 +60,16 @@ public sealed unsafe partial class TdpMmu
         return changed;
     }
 
-    /// <summary>kvm_tdp_mmu_wrprot_slot: leaves of at least <paramref name="minLevel"/> lose the write bit.</summary>
+    /// <summary>Leaves of at least <paramref name="minLevel"/> lose the write bit.</summary>
+    [KernelFunction("kvm_tdp_mmu_wrprot_slot", File = "arch/x86/kvm/mmu/tdp_mmu.c")]
     internal bool WriteProtect(ulong start, ulong end, int minLevel) =>
-        ForEachLeaf(start, end, (ptep, spte, level) => level >= minLevel && ClearBits(ptep, PT_WRITABLE_MASK));
+        ForEachLeaf("kvm_tdp_mmu_wrprot_slot", "wrprot_gfn_range", start, end, (ptep, spte, level) => level >= minLevel && ClearBitsTraced(ptep, PT_WRITABLE_MASK));
 
-    /// <summary>kvm_tdp_mmu_clear_dirty_slot: with dirty bits they are cleared, without the write bit is.</summary>
+    /// <summary>With dirty bits they are cleared, without the write bit is.</summary>
+    [KernelFunction("kvm_tdp_mmu_clear_dirty_slot", File = "arch/x86/kvm/mmu/tdp_mmu.c")]
     internal bool ClearDirty(ulong start, ulong end) =>
-        ForEachLeaf(start, end, (ptep, spte, level) => ClearBits(ptep, Masks.DirtyOf(spte) != 0 ? Masks.Dirty : PT_WRITABLE_MASK));
+        ForEachLeaf("kvm_tdp_mmu_clear_dirty_slot", "clear_dirty_gfn_range", start, end,
+            (ptep, spte, level) => ClearBitsTraced(ptep, Masks.DirtyOf(spte) != 0 ? Masks.Dirty : PT_WRITABLE_MASK));
 
     /// <summary>kvm_tdp_mmu_clear_dirty_pt_masked: the frames of the mask, 4 KiB leaves only.</summary>
     internal void ClearDirtyMasked(ulong gfn, ulong mask, bool writeProtect)
@@ -66,9 +92,21 @@ public sealed unsafe partial class TdpMmu
     /// <summary>Other processors set accessed and dirty bits meanwhile: only the given bits change.</summary>
     private static bool ClearBits(ulong* ptep, ulong bits) => (Interlocked.And(ref *ptep, ~bits) & bits) != 0;
 
-    /// <summary>kvm_tdp_mmu_try_split_huge_pages: 2 MiB leaves become tables of 4 KiB leaves. Stops when memory runs out.</summary>
+    /// <summary>As <see cref="ClearBits"/>; a change is followed as handle_changed_spte does.</summary>
+    private static bool ClearBitsTraced(ulong* ptep, ulong bits)
+    {
+        if (!ClearBits(ptep, bits))
+            return false;
+        using (FunctionTrace.Enter("__handle_changed_spte"))
+            FunctionTrace.Leaf("kvm_set_pfn_dirty");
+        FunctionTrace.Leaf("handle_changed_spte_acc_track");
+        return true;
+    }
+
+    /// <summary>2 MiB leaves become tables of 4 KiB leaves. Stops when memory runs out.</summary>
+    [KernelFunction("kvm_tdp_mmu_try_split_huge_pages", File = "arch/x86/kvm/mmu/tdp_mmu.c")]
     internal bool SplitHugePages(ulong start, ulong end) =>
-        ForEachLeaf(start, end, (ptep, spte, level) => level == PG_LEVEL_2M && Split(ptep, spte));
+        ForEachLeaf("kvm_tdp_mmu_try_split_huge_pages", "tdp_mmu_split_huge_pages_root", start, end, (ptep, spte, level) => level == PG_LEVEL_2M && Split(ptep, spte));
 
     private bool Split(ulong* ptep, ulong huge)
     {

@@ -15,8 +15,7 @@ public sealed unsafe partial class TdpMmu
     {
         using var _ = FunctionTrace.Enter("kvm_tdp_mmu_map");
         HugepageAdjust(ref fault);
-        using (FunctionTrace.Enter("tdp_iter_start"))
-            FunctionTrace.Leaf("tdp_iter_restart");
+        IterStart();
 
         KvmMmuPage sp = pages[vcpu.Mmu.RootHpa];
         for (; ; )

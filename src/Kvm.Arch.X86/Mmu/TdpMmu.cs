@@ -102,9 +102,11 @@ public sealed unsafe partial class TdpMmu
     /// <summary>True when a vCPU's loaded root may not be used any more.</summary>
     internal bool IsObsoleteRoot(ulong rootHpa) => !pages.TryGetValue(rootHpa, out KvmMmuPage? sp) || sp.Invalid;
 
-    /// <summary>kvm_tdp_mmu_put_root: the last user's root goes with everything below it.</summary>
+    /// <summary>The last user's root goes with everything below it.</summary>
+    [KernelFunction("kvm_tdp_mmu_put_root", File = "arch/x86/kvm/mmu/tdp_mmu.c")]
     internal void PutRoot(ulong rootHpa)
     {
+        using var _ = FunctionTrace.Enter("kvm_tdp_mmu_put_root");
         KvmMmuPage root = pages[rootHpa];
         if (--root.RootCount > 0)
             return;
@@ -171,9 +173,16 @@ public sealed unsafe partial class TdpMmu
         vm.MmuLock.WriteLock();
         using (FunctionTrace.Enter("kvm_tdp_mmu_zap_all"))
         {
-            FunctionTrace.Leaf("tdp_mmu_next_root");
             foreach (KvmMmuPage root in roots)
-                ZapTable(root);
+            {
+                NextRoot(root == roots[0] ? null : root);
+
+                // First what is below entries of 1 GiB, then the rest: no step of it is long.
+                ZapRoot(root, PG_LEVEL_1G);
+                ZapRoot(root, root.Level);
+            }
+
+            NextRoot(roots.Count == 0 ? null : roots[^1]);
         }
 
         if (condemned.Count > 0)
@@ -204,7 +213,50 @@ public sealed unsafe partial class TdpMmu
         vm.MmuLock.WriteUnlock();
     }
 
+    // ---- the kernel's iterators, for those who follow the path ----
+
+    /// <summary>tdp_mmu_next_root: the reference to the root before is dropped.</summary>
+    [KernelFunction("tdp_mmu_next_root", File = "arch/x86/kvm/mmu/tdp_mmu.c")]
+    private static void NextRoot(KvmMmuPage? before)
+    {
+        using var _ = FunctionTrace.Enter("tdp_mmu_next_root");
+        if (before is not null)
+            FunctionTrace.Leaf("kvm_tdp_mmu_put_root");
+    }
+
+    [KernelFunction("tdp_iter_start", File = "arch/x86/kvm/mmu/tdp_iter.c")]
+    private static void IterStart()
+    {
+        using var _ = FunctionTrace.Enter("tdp_iter_start");
+        FunctionTrace.Leaf("tdp_iter_restart");
+    }
+
     // ---- zapping ----
+
+    /// <summary>Clears every entry of the root's tables of a level.</summary>
+    [KernelFunction("__tdp_mmu_zap_root", File = "arch/x86/kvm/mmu/tdp_mmu.c")]
+    private void ZapRoot(KvmMmuPage root, int level)
+    {
+        using var _ = FunctionTrace.Enter("__tdp_mmu_zap_root");
+        IterStart();
+        FunctionTrace.Leaf("tdp_iter_next");
+        ZapTables(root, level);
+    }
+
+    private void ZapTables(KvmMmuPage sp, int level)
+    {
+        if (sp.Level <= level)
+        {
+            ZapTable(sp);
+            return;
+        }
+
+        for (int i = 0; i < 512; i++)
+        {
+            if (IsShadowPresent(sp.Spt[i]) && !IsLast(sp.Spt[i], sp.Level))
+                ZapTables(pages[sp.Spt[i] & SPTE_BASE_ADDR_MASK], level);
+        }
+    }
 
     /// <summary>Clears every entry of a table and of those below; the lower tables are condemned.</summary>
     private void ZapTable(KvmMmuPage sp)

@@ -11,7 +11,11 @@ public unsafe partial class X86Vcpu
 {
     private MmuMemoryCache? pteListDescCache;
     private MmuMemoryCache? shadowPageCache;
+    private MmuMemoryCache? shadowedInfoCache;
     private MmuMemoryCache? pageHeaderCache;
+
+    /// <summary>KVM_MMU_NUM_PREV_ROOTS.</summary>
+    private const int previousRoots = 3;
 
     /// <summary>kvm_mmu_create: 0 or -ENOMEM.</summary>
     [KernelFunction("kvm_mmu_create", File = "arch/x86/kvm/mmu/mmu.c")]
@@ -20,18 +24,24 @@ public unsafe partial class X86Vcpu
         using var _ = FunctionTrace.Enter("kvm_mmu_create");
         pteListDescCache = new MmuMemoryCache(Vm.Host, "pte_list_desc", false);
         shadowPageCache = new MmuMemoryCache(Vm.Host, "kvm_mmu_page", true);
+        // Only shadow paging fills this one.
+        shadowedInfoCache = new MmuMemoryCache(Vm.Host, "kvm_mmu_shadowed_info", false);
         pageHeaderCache = new MmuMemoryCache(Vm.Host, "kvm_mmu_page_header", false);
         FunctionTrace.Leaf("__kvm_mmu_create");
         FunctionTrace.Leaf("__kvm_mmu_create");
         return 0;
     }
 
-    /// <summary>kvm_mmu_destroy.</summary>
+    [KernelFunction("kvm_mmu_destroy", File = "arch/x86/kvm/mmu/mmu.c")]
     private void MmuDestroy()
     {
-        MmuUnload();
+        using var _ = FunctionTrace.Enter("kvm_mmu_destroy");
+        MmuUnloadRoots();
+        FunctionTrace.Leaf("free_mmu_pages");
+        FunctionTrace.Leaf("free_mmu_pages");
         pteListDescCache?.Free();
         shadowPageCache?.Free();
+        shadowedInfoCache?.Free();
         pageHeaderCache?.Free();
     }
 
@@ -60,6 +70,8 @@ public unsafe partial class X86Vcpu
     {
         using var _ = FunctionTrace.Enter("kvm_init_mmu");
         FunctionTrace.Leaf("kvm_calc_cpu_role.isra.0");
+        if (Arch.HostX86.BootCpuData.Vendor is CpuVendorId.Amd or CpuVendorId.Hygon)
+            FunctionTrace.Leaf("__reset_rsvds_bits_mask"); // of nested page tables, which are the guest's own format there
         RootMmu.RootLevel = TdpLevel;
         RootMmu.Reset();
     }
@@ -87,27 +99,43 @@ public unsafe partial class X86Vcpu
     private void MmuAfterSetCpuid()
     {
         using var _ = FunctionTrace.Enter("kvm_mmu_after_set_cpuid");
-        MmuUnload();
+        MmuUnloadRoots();
         InitMmu();
     }
 
-    /// <summary>kvm_mmu_unload: gives the root back.</summary>
+    /// <summary>Gives the roots of both MMUs back.</summary>
+    [KernelFunction("kvm_mmu_unload", File = "arch/x86/kvm/mmu/mmu.c")]
     internal void MmuUnload()
     {
-        using (FunctionTrace.Enter("kvm_mmu_free_roots"))
-        {
-            if (RootMmu.RootHpa != INVALID_PAGE)
-            {
-                Vm.MmuLock.WriteLock();
-                ulong root = RootMmu.RootHpa;
-                RootMmu.RootHpa = INVALID_PAGE;
-                Vm.Mmu.PutRoot(root);
-                Vm.MmuLock.WriteUnlock();
-            }
-        }
+        using var _ = FunctionTrace.Enter("kvm_mmu_unload");
+        MmuUnloadRoots();
+    }
 
+    private void MmuUnloadRoots()
+    {
+        MmuFreeRoots();
+
+        // The MMU of nested guests never has one.
         FunctionTrace.Leaf("kvm_mmu_free_roots");
         ClearMmioInfo();
+    }
+
+    [KernelFunction("kvm_mmu_free_roots", File = "arch/x86/kvm/mmu/mmu.c")]
+    private void MmuFreeRoots()
+    {
+        using var _ = FunctionTrace.Enter("kvm_mmu_free_roots");
+        if (RootMmu.RootHpa == INVALID_PAGE)
+            return;
+        Vm.MmuLock.WriteLock();
+
+        // Three remembered roots are tried first; with nested paging there are none.
+        for (int i = 0; i < previousRoots; i++)
+            FunctionTrace.Leaf("mmu_free_root_page");
+        ulong root = RootMmu.RootHpa;
+        RootMmu.RootHpa = INVALID_PAGE;
+        using (FunctionTrace.Enter("mmu_free_root_page"))
+            Vm.Mmu.PutRoot(root);
+        Vm.MmuLock.WriteUnlock();
     }
 
     /// <summary>kvm_mmu_free_obsolete_roots: the VM's tables were invalidated as a whole.</summary>

@@ -87,7 +87,6 @@ public unsafe partial class X86Vcpu
     private int DirectPageFault(ref KvmPageFault fault)
     {
         using var _ = FunctionTrace.Enter("direct_page_fault");
-        FunctionTrace.Leaf("kvm_vcpu_gfn_to_memslot");
         fault.Slot = GfnToMemslot(fault.Gfn);
         int r = FastPageFault(ref fault);
         if (r != RET_PF_INVALID)

@@ -188,13 +188,8 @@ public unsafe partial class X86Vcpu
             int n = (int)Math.Min((ulong)to.Length, 0x1000 - (addr & 0xfff));
             if (gpa == INVALID_GPA)
                 return X86EmulateContext.PropagateFault;
-            using (FunctionTrace.Enter("kvm_vcpu_read_guest_page"))
-            {
-                FunctionTrace.Leaf("kvm_vcpu_gfn_to_memslot");
-                if (ReadGuestPage(gpa >> 12, to[..n], (int)(gpa & 0xfff)) < 0)
-                    return X86EmulateContext.IoNeeded;
-            }
-
+            if (ReadGuestPage(gpa >> 12, to[..n], (int)(gpa & 0xfff)) < 0)
+                return X86EmulateContext.IoNeeded;
             addr += (ulong)n;
             to = to[n..];
         }

@@ -43,6 +43,8 @@ public abstract partial class X86Vm
         using var _ = FunctionTrace.Enter("kvm_mmu_uninit_vm");
         FunctionTrace.Leaf("kvm_page_track_unregister_notifier");
         Mmu.Uninit();
+
+        // Caches for splitting large pages of shadow paging.
         for (int i = 0; i < 3; i++)
             FunctionTrace.Leaf("kvm_mmu_free_memory_cache");
     }

@@ -27,8 +27,7 @@ public abstract partial class X86Vm
     internal void UpdateMasterclock()
     {
         FunctionTrace.Leaf("kvm_hv_request_tsc_page_update");
-        using (FunctionTrace.Enter("kvm_make_all_cpus_request"))
-            MakeAllCpusRequest(KVM_REQ_MCLOCK_INPROGRESS);
+        MakeAllCpusRequest(KVM_REQ_MCLOCK_INPROGRESS);
         lock (TscWriteLock)
             PvclockUpdateVmGtodCopy();
         EndPvclockUpdate();

@@ -210,6 +210,13 @@ public sealed partial class X86Arch
 
     public bool VcpuRunnable(KvmVcpu vcpu) => ((X86Vcpu)vcpu).IsRunnable;
 
+    [KernelFunction("kvm_arch_vcpu_should_kick", File = "arch/x86/kvm/x86.c")]
+    public bool VcpuShouldKick(KvmVcpu vcpu)
+    {
+        FunctionTrace.Leaf("kvm_arch_vcpu_should_kick");
+        return vcpu.ExitingGuestMode() == VcpuMode.IN_GUEST_MODE;
+    }
+
     public bool VcpuInKernel(KvmVcpu vcpu) => ((X86Vcpu)vcpu).PreemptedInKernel;
 
     /// <summary>kvm_arch_no_poll: the guest asked the host not to poll for it.</summary>

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Kvm.Core.Tracing;
 using static Kvm.Arch.X86.KvmReg;
 using static Kvm.Arch.X86.X86Const;
 
@@ -145,7 +146,15 @@ public unsafe partial class X86Vcpu
     public bool IsNoncanonicalAddress(ulong la) => X86Bits.IsNoncanonical(la, VcpuVirtAddrBits);
 
     /// <summary>kvm_get_rflags: RFLAGS without the TF that KVM set for single-stepping.</summary>
+    [KernelFunction("kvm_get_rflags", File = "arch/x86/kvm/x86.c")]
     public ulong GetRflags()
+    {
+        using var _ = FunctionTrace.Enter("kvm_get_rflags");
+        return ReadRflags();
+    }
+
+    /// <summary>As <see cref="GetRflags"/>, for the common part itself.</summary>
+    internal ulong ReadRflags()
     {
         ulong rflags = Ops.GetRflags(this);
         if ((GuestDebug & Abi.Uapi.KVM_GUESTDBG_SINGLESTEP) != 0)

@@ -235,11 +235,13 @@ public partial class X86Vcpu
         MakeRequest(KVM_REQ_NMI);
     }
 
-    /// <summary>kvm_complete_insn_gp: skips the instruction, or raises #GP when <paramref name="err"/>; an exit handler's result.</summary>
+    /// <summary>Skips the instruction, or raises #GP when <paramref name="err"/>; an exit handler's result.</summary>
+    [KernelFunction("kvm_complete_insn_gp", File = "arch/x86/kvm/x86.c")]
     public int CompleteInsnGp(int err)
     {
+        using var _ = FunctionTrace.Enter("kvm_complete_insn_gp");
         if (err == 0)
-            return SkipEmulatedInstruction();
+            return SkipInstruction();
         InjectGp(0);
         return 1;
     }

@@ -82,6 +82,7 @@ public unsafe partial class X86Vcpu
         return 0;
 
     free_guest_fpu:
+        FunctionTrace.Leaf("fpu_free_guest_fpstate");
         FpuState = [];
     fail_free_mce_banks:
         host.Pages.FreePage((ulong)PioData);
@@ -96,9 +97,12 @@ public unsafe partial class X86Vcpu
     {
         KvmclockReset();
         Ops.VcpuFree(this);
+        FunctionTrace.Leaf("fpu_free_guest_fpstate");
         FpuState = [];
+        FunctionTrace.Leaf("kvm_hv_vcpu_uninit");
         using (FunctionTrace.Enter("kvm_pmu_destroy"))
             Arch.PmuOps.Reset(this);
+        FunctionTrace.Leaf("kvm_free_lapic");
         int index = Vm.Srcu.ReadLock();
         MmuDestroy();
         Vm.Srcu.ReadUnlock(index);

@@ -212,7 +212,7 @@ public sealed partial class X86Arch
     [KernelFunction("kvm_arch_guest_memory_reclaimed", File = "arch/x86/kvm/x86.c")]
     public void GuestMemoryReclaimed(KvmVm vm)
     {
-        FunctionTrace.Leaf("kvm_arch_guest_memory_reclaimed");
+        using var _ = FunctionTrace.Enter("kvm_arch_guest_memory_reclaimed");
         ops?.GuestMemoryReclaimed((X86Vm)vm);
     }
 

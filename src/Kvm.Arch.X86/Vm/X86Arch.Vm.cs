@@ -42,7 +42,7 @@ public sealed partial class X86Arch
         if (r != 0)
         {
             vm.MmuUninitVm();
-            FunctionTrace.Leaf("kvm_page_track_cleanup");
+            PageTrackCleanup();
             return r;
         }
 
@@ -63,6 +63,13 @@ public sealed partial class X86Arch
 
         FunctionTrace.Leaf("kvm_hv_init_vm");
         return 0;
+    }
+
+    [KernelFunction("kvm_page_track_cleanup", File = "arch/x86/kvm/mmu/page_track.c")]
+    private static void PageTrackCleanup()
+    {
+        using var _ = FunctionTrace.Enter("kvm_page_track_cleanup");
+        FunctionTrace.Leaf("cleanup_srcu_struct");
     }
 
     [KernelFunction("kvm_arch_post_init_vm", File = "arch/x86/kvm/x86.c")]
@@ -89,7 +96,8 @@ public sealed partial class X86Arch
     public void PreDestroyVm(KvmVm vm)
     {
         using var _ = FunctionTrace.Enter("kvm_arch_pre_destroy_vm");
-        FunctionTrace.Leaf("kvm_mmu_pre_destroy_vm");
+        using (FunctionTrace.Enter("kvm_mmu_pre_destroy_vm"))
+            FunctionTrace.Leaf("kthread_stop");
     }
 
     [KernelFunction("kvm_arch_destroy_vm", File = "arch/x86/kvm/x86.c")]
@@ -122,7 +130,7 @@ public sealed partial class X86Arch
         vm.DestroyVcpus();
         vm.PmuEventFilter = null;
         vm.MmuUninitVm();
-        FunctionTrace.Leaf("kvm_page_track_cleanup");
+        PageTrackCleanup();
         FunctionTrace.Leaf("kvm_hv_destroy_vm");
     }
 
@@ -133,6 +141,7 @@ public sealed partial class X86Arch
     [KernelFunction("__x86_set_memory_region", File = "arch/x86/kvm/x86.c")]
     public int SetMemoryRegion(X86Vm vm, int id, ulong gpa, uint size, out ulong hva)
     {
+        using var _ = FunctionTrace.Enter("__x86_set_memory_region");
         hva = 0;
         KvmMemorySlot? slot = vm.Memslots().ById(id);
         HostProcess process = HostTask.Current.Process;

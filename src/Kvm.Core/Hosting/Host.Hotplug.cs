@@ -32,9 +32,10 @@ public sealed partial class Host
 
     /// <summary>
     /// cpuhp_setup_state for a state of the ONLINE section: the callbacks run in the CPU's hotplug thread and may sleep; startup is called now for each online
-    /// CPU. Dispose the result to remove the state: teardown is called for each online CPU (cpuhp_remove_state).
+    /// CPU. Dispose the result to remove the state: teardown is called for each online CPU (cpuhp_remove_state), or not (cpuhp_remove_state_nocalls) when
+    /// <paramref name="callsAtRemoval"/> is false.
     /// </summary>
-    public KvmResult CpuHotplugSetup(string name, Func<HostCpu, KvmResult> startup, Func<HostCpu, KvmResult> teardown, out IDisposable? state)
+    public KvmResult CpuHotplugSetup(string name, Func<HostCpu, KvmResult> startup, Func<HostCpu, KvmResult> teardown, out IDisposable? state, bool callsAtRemoval = true)
     {
         state = null;
         if (Faults.ShouldFail("cpuhp_setup_state", name)) return Errno.ENOMEM;
@@ -48,6 +49,7 @@ public sealed partial class Host
             using KernelScope inner = EnterKernel("cpuhp");
             using var __ = _hotplug.Enter();
             lock (_hotplugStates) _hotplugStates.Remove(s);
+            if (!callsAtRemoval) return;
             foreach (HostCpu cpu in OnlineCpus) InHotplugThread(inner.Task, cpu, () => teardown(cpu));
         });
         return 0;

@@ -1,4 +1,5 @@
 using Kvm.Abi;
+using Kvm.Core.Tracing;
 
 namespace Kvm.Core;
 
@@ -45,8 +46,10 @@ public sealed unsafe class KvmIoBus
         return i < 0 ? null : _ranges[i].Device;
     }
 
+    [KernelFunction("__kvm_io_bus_write", File = "virt/kvm/kvm_main.c")]
     internal int Write(KvmVcpu? vcpu, ulong address, int length, void* value)
     {
+        using var _ = FunctionTrace.Enter("__kvm_io_bus_write");
         var key = new IoRange(address, length, null);
         for (int i = First(in key); i >= 0 && i < _ranges.Length && Compare(in key, in _ranges[i]) == 0; i++)
             if (_ranges[i].Device!.Write(vcpu, address, length, value).Raw == 0) return i;
@@ -76,9 +79,11 @@ public sealed unsafe class KvmIoBus
             if (range.Device != except) range.Device!.Destructor();
     }
 
-    /// <summary>kvm_io_bus_get_first_dev.</summary>
+    /// <summary>The first device that may take an access, or -1.</summary>
+    [KernelFunction("kvm_io_bus_get_first_dev", File = "virt/kvm/kvm_main.c")]
     private int First(in IoRange key)
     {
+        FunctionTrace.Leaf("kvm_io_bus_get_first_dev");
         int lo = 0, hi = _ranges.Length - 1;
         while (lo <= hi)
         {

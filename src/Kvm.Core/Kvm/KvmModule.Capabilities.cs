@@ -11,6 +11,7 @@ public sealed unsafe partial class KvmModule
     [KernelFunction("kvm_vm_ioctl_check_extension_generic", File = "virt/kvm/kvm_main.c")]
     public KvmResult CheckExtensionGeneric(KvmVm? vm, ulong extension)
     {
+        using var _ = FunctionTrace.Enter("kvm_vm_ioctl_check_extension_generic");
         switch (extension)
         {
             case KVM_CAP_USER_MEMORY:

@@ -119,6 +119,7 @@ public sealed unsafe partial class KvmModule
     internal void DestroyVcpu(KvmVcpu vcpu)
     {
         Arch.VcpuDestroy(vcpu);
+        FunctionTrace.Leaf("kvm_dirty_ring_free");
         vcpu.DirtyRing?.Free();
         vcpu.DirtyRing = null;
         vcpu.Pid = null;

@@ -83,7 +83,9 @@ public sealed partial class KvmModule
         Host.Log.WarnOnce(vm.UsersCount != 1, "kvm_create_vm", "kvm: a failed VM is referenced");
         vm.SetUsersCount(0);
         vm.FreeBuses();
+        CleanupSrcu();
     out_err_no_irq_srcu:
+        CleanupSrcu();
     out_err_no_srcu:
         Arch.FreeVm(vm);
         Vendor!.Put();
@@ -112,9 +114,12 @@ public sealed partial class KvmModule
         foreach (KvmVmDevice device in vm.Devices) device.Release();
         vm.Devices.Clear();
         vm.FreeMemslots();
+        CleanupSrcu();
+        CleanupSrcu();
         Arch.FreeVm(vm);
         PreemptNotifierDec();
         HardwareDisableAll();
+        FunctionTrace.Leaf("module_put");
         Vendor!.Put();
     }
 
@@ -124,6 +129,10 @@ public sealed partial class KvmModule
         using var _ = FunctionTrace.Enter("init_srcu_struct");
         return Host.Faults.ShouldFail("init_srcu_struct") ? null : new Srcu(Host.Cpus.Count);
     }
+
+    /// <summary>cleanup_srcu_struct: nobody reads any more.</summary>
+    [KernelFunction("cleanup_srcu_struct", File = "kernel/rcu/srcutree.c")]
+    private static void CleanupSrcu() => FunctionTrace.Leaf("cleanup_srcu_struct");
 
     [KernelFunction("kvm_eventfd_init", File = "virt/kvm/eventfd.c")]
     private static void EventfdInit(KvmVm vm)

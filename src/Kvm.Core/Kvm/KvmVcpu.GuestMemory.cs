@@ -1,4 +1,5 @@
 using Kvm.Abi;
+using Kvm.Core.Tracing;
 using static Kvm.Core.KvmLimits;
 
 namespace Kvm.Core;
@@ -10,8 +11,10 @@ public abstract unsafe partial class KvmVcpu
     public KvmMemslots Memslots => Vm.Memslots(Arch.VcpuMemslotsId(this));
 
     /// <summary>kvm_vcpu_gfn_to_memslot: with a cache of its own; null without a slot.</summary>
+    [KernelFunction("kvm_vcpu_gfn_to_memslot", File = "virt/kvm/kvm_main.c")]
     public KvmMemorySlot? GfnToMemslot(ulong gfn)
     {
+        FunctionTrace.Leaf("kvm_vcpu_gfn_to_memslot");
         KvmMemslots slots = Memslots;
         ulong generation = Volatile.Read(ref slots.Generation);
         // Also guards against a slot of the other address space: generations differ.
@@ -40,19 +43,26 @@ public abstract unsafe partial class KvmVcpu
     public void MarkPageDirty(ulong gfn) => Vm.MarkPageDirtyInSlot(GfnToMemslot(gfn), gfn);
 
     /// <summary>kvm_vcpu_read_guest_page.</summary>
-    public KvmResult ReadGuestPage(ulong gfn, void* data, int offset, int length) => Vm.ReadGuestPage(GfnToMemslot(gfn), gfn, data, offset, length);
+    [KernelFunction("kvm_vcpu_read_guest_page", File = "virt/kvm/kvm_main.c")]
+    public KvmResult ReadGuestPage(ulong gfn, void* data, int offset, int length)
+    {
+        using var _ = FunctionTrace.Enter("kvm_vcpu_read_guest_page");
+        return Vm.ReadGuestPage(GfnToMemslot(gfn), gfn, data, offset, length);
+    }
 
     /// <summary>kvm_vcpu_write_guest_page.</summary>
     public KvmResult WriteGuestPage(ulong gfn, void* data, int offset, int length) => Vm.WriteGuestPage(GfnToMemslot(gfn), gfn, data, offset, length);
 
     /// <summary>kvm_vcpu_read_guest: -EFAULT without memory.</summary>
+    [KernelFunction("kvm_vcpu_read_guest", File = "virt/kvm/kvm_main.c")]
     public KvmResult ReadGuest(ulong gpa, void* data, ulong length)
     {
+        using var _ = FunctionTrace.Enter("kvm_vcpu_read_guest");
         byte* to = (byte*)data;
         for (int seg; length > 0; gpa += (ulong)seg, to += seg, length -= (ulong)seg)
         {
             seg = KvmVm.Segment(gpa, length);
-            KvmResult r = ReadGuestPage(gpa >> PageShift, to, (int)(gpa & (PageSize - 1)), seg);
+            KvmResult r = Vm.ReadGuestPage(GfnToMemslot(gpa >> PageShift), gpa >> PageShift, to, (int)(gpa & (PageSize - 1)), seg);
             if (r.IsError) return r;
         }
 
@@ -60,8 +70,10 @@ public abstract unsafe partial class KvmVcpu
     }
 
     /// <summary>kvm_vcpu_write_guest.</summary>
+    [KernelFunction("kvm_vcpu_write_guest", File = "virt/kvm/kvm_main.c")]
     public KvmResult WriteGuest(ulong gpa, void* data, ulong length)
     {
+        using var _ = FunctionTrace.Enter("kvm_vcpu_write_guest");
         byte* from = (byte*)data;
         for (int seg; length > 0; gpa += (ulong)seg, from += seg, length -= (ulong)seg)
         {

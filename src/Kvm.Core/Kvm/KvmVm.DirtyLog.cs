@@ -110,6 +110,7 @@ public abstract unsafe partial class KvmVm
     [KernelFunction("mark_page_dirty_in_slot", File = "virt/kvm/kvm_main.c")]
     public void MarkPageDirtyInSlot(KvmMemorySlot? slot, ulong gfn)
     {
+        FunctionTrace.Leaf("mark_page_dirty_in_slot");
         if (slot is null || !slot.DirtyTrackEnabled) return;
         KvmVcpu? vcpu = Module.GetRunningVcpu();
         if (Host.Log.WarnOnce(vcpu is null && UsersCount != 0, "mark_page_dirty", "kvm: a page became dirty without a running vCPU") || vcpu is null) return;

@@ -64,6 +64,7 @@ public abstract unsafe partial class KvmVm
         // A read fault maps the page writable when that is possible.
         if (writeFault || mayWrite)
         {
+            FunctionTrace.Leaf("get_user_pages_fast_only");
             pa = Mm.GetUserPage(hva, write: true);
             if (pa != 0)
             {
@@ -91,9 +92,11 @@ public abstract unsafe partial class KvmVm
     /// <summary>kvm_write_guest_page.</summary>
     public KvmResult WriteGuestPage(ulong gfn, void* data, int offset, int length) => WriteGuestPage(GfnToMemslot(gfn), gfn, data, offset, length);
 
+    [KernelFunction("__kvm_write_guest_page", File = "virt/kvm/kvm_main.c")]
     internal KvmResult WriteGuestPage(KvmMemorySlot? slot, ulong gfn, void* data, int offset, int length)
     {
-        ulong hva = GfnToHvaMany(slot, gfn, out _, write: true);
+        using var _ = FunctionTrace.Enter("__kvm_write_guest_page");
+        ulong hva = GfnToHvaMany(slot, gfn, out ulong _, write: true);
         if (IsErrorHva(hva)) return Errno.EFAULT;
         if (!Mm.CopyTo(hva + (ulong)offset, data, (ulong)length)) return Errno.EFAULT;
         MarkPageDirtyInSlot(slot, gfn);

@@ -34,7 +34,10 @@ public abstract unsafe partial class KvmVm
     {
         // The same slots live in both sets: free those of the second.
         for (int i = 0; i < KVM_ADDRESS_SPACE_NUM; i++)
+        {
+            FunctionTrace.Leaf("kvm_free_memslots");
             foreach (KvmMemorySlot slot in _memslotSets[i, 1].ByGfn) FreeMemslot(slot);
+        }
     }
 
     private KvmMemslots Inactive(int addressSpace) => _memslotSets[addressSpace, Memslots(addressSpace).NodeIndex ^ 1];
@@ -151,7 +154,7 @@ public abstract unsafe partial class KvmVm
         {
             case KvmMrChange.Create:
                 ReplaceMemslot(null, @new);
-                ActivateMemslot(null, @new);
+                SwapAndReplace(null, @new);
                 break;
             case KvmMrChange.Delete:
                 ReplaceMemslot(old, null);
@@ -200,7 +203,15 @@ public abstract unsafe partial class KvmVm
         old.Arch = invalid.Arch;
     }
 
+    [KernelFunction("kvm_activate_memslot", File = "virt/kvm/kvm_main.c")]
     private void ActivateMemslot(KvmMemorySlot? old, KvmMemorySlot? @new)
+    {
+        using var _ = FunctionTrace.Enter("kvm_activate_memslot");
+        SwapAndReplace(old, @new);
+    }
+
+    /// <summary>What the compiler makes of kvm_activate_memslot for a new slot: its body, without a call.</summary>
+    private void SwapAndReplace(KvmMemorySlot? old, KvmMemorySlot? @new)
     {
         SwapActiveMemslots((old ?? @new)!.AsId);
         ReplaceMemslot(old, @new);

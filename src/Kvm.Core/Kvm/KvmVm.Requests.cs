@@ -6,7 +6,12 @@ namespace Kvm.Core;
 public abstract unsafe partial class KvmVm
 {
     /// <summary>kvm_make_all_cpus_request: true when some CPU was kicked.</summary>
-    public bool MakeAllCpusRequest(uint request) => MakeAllCpusRequestExcept(request, null);
+    [KernelFunction("kvm_make_all_cpus_request", File = "virt/kvm/kvm_main.c")]
+    public bool MakeAllCpusRequest(uint request)
+    {
+        using var _ = FunctionTrace.Enter("kvm_make_all_cpus_request");
+        return MakeAllCpusRequestExcept(request, null);
+    }
 
     /// <summary>kvm_make_all_cpus_request_except.</summary>
     [KernelFunction("kvm_make_all_cpus_request_except", File = "virt/kvm/kvm_main.c")]
@@ -36,13 +41,15 @@ public abstract unsafe partial class KvmVm
     {
         using var _ = FunctionTrace.Enter("kvm_flush_remote_tlbs");
         Stat.RemoteTlbFlushRequests++;
-        if (Arch.FlushRemoteTlb(this).IsOk || MakeAllCpusRequest(KvmRequest.KVM_REQ_TLB_FLUSH)) Stat.RemoteTlbFlush++;
+        if (Arch.FlushRemoteTlb(this).IsOk || MakeAllCpusRequestExcept(KvmRequest.KVM_REQ_TLB_FLUSH, null)) Stat.RemoteTlbFlush++;
     }
 
     private int Me() => Host.CurrentCpuOrNull is { } cpu && cpu.Host == Host ? cpu.Id : -1;
 
+    [KernelFunction("kvm_make_vcpu_request", File = "virt/kvm/kvm_main.c")]
     private void MakeVcpuRequest(KvmVcpu vcpu, uint request, ref CpuMask? cpus, int me)
     {
+        FunctionTrace.Leaf("kvm_make_vcpu_request");
         if ((request & KvmRequest.KVM_REQUEST_NO_ACTION) == 0) vcpu.MakeRequest(request & KvmRequest.KVM_REQUEST_MASK);
         if ((request & KvmRequest.KVM_REQUEST_NO_WAKEUP) == 0 && vcpu.WakeUp()) return;
         // The vCPU may move to another CPU after this: then it has left guest mode, which is all that is asked.

@@ -233,7 +233,8 @@ public sealed partial class HostProcess
         if (Mm.Dead) return;
         using Host.KernelScope _ = Host.Enter(Task);
         Mm.Exit();
-        foreach (int fd in Files.Open) Files.Remove(fd)?.Put();
+        // Files are closed in order, and released by task work, which runs the last one first.
+        foreach (int fd in Files.Open.Reverse()) Files.Remove(fd)?.Put();
         Host.Forget(this);
     }
 }

@@ -5,6 +5,10 @@ internal sealed record CallTree(string Name, List<CallTree> Children)
 {
     public IEnumerable<CallTree> Flatten() => Children.SelectMany(static c => c.Flatten()).Prepend(this);
 
+    /// <summary>Without the calls of <paramref name="names"/> and what they called.</summary>
+    public static List<CallTree> Without(IEnumerable<CallTree> roots, IReadOnlySet<string> names) =>
+        [.. roots.Where(r => !names.Contains(r.Name)).Select(r => new CallTree(r.Name, Without(r.Children, names)))];
+
     /// <summary>The calls of <paramref name="roots"/> that satisfy <paramref name="keep"/>; callees of one that does not take its place.</summary>
     public static List<CallTree> Filter(IEnumerable<CallTree> roots, Func<string, bool> keep)
     {

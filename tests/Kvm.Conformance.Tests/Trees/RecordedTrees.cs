@@ -6,8 +6,10 @@ namespace Kvm.Conformance.Tests.Trees;
 
 /// <summary>One recorded step: the trees of the task that made the call, and those of other CPUs and tasks.</summary>
 /// <param name="Path">vendor/trees/session/step-name.tree.txt</param>
+/// <param name="Own">Calls of the task that made the system call.</param>
+/// <param name="Others">Calls of other CPUs and tasks, by title.</param>
 /// <param name="Cpu">Where the first call of that task began.</param>
-internal sealed record RecordedTree(string Path, List<CallTree> Own, List<CallTree> Others, int Cpu)
+internal sealed record RecordedTree(string Path, List<CallTree> Own, List<(string Title, List<CallTree> Roots)> Others, int Cpu)
 {
     public string Vendor => Path.Split('/')[0];
     public string Session => Path.Split('/')[2];
@@ -54,7 +56,8 @@ internal static partial class RecordedTrees
 
     private static RecordedTree Parse(string path, List<string> lines)
     {
-        List<CallTree> own = [], others = [];
+        List<CallTree> own = [];
+        List<(string, List<CallTree>)> others = [];
         int cpu = -1;
         List<CallTree> target = own;
         bool first = true;
@@ -66,7 +69,9 @@ internal static partial class RecordedTrees
                 continue;
             if (line[0] == '[')
             {
-                target = first ? own : others;
+                target = first ? own : [];
+                if (!first)
+                    others.Add((line, target));
                 first = false;
                 open.Clear();
                 continue;

@@ -1,32 +1,40 @@
 namespace Kvm.Conformance.Tests.Trees;
 
 /// <summary>
-/// A recorded tree against the model's tree for the same call. Functions the model does not have are lifted out of the recording; functions that do not occur in the
-/// recording of this call (the compiler made them part of their callers) out of the model. Leaves in a row count once.
+/// A recorded tree against the model's tree for the same call. Functions that belong to the machine's state, not to the call, are lifted out of the recording;
+/// functions that do not occur in the recording of this call (the compiler made them part of their callers) out of the model. Equal leaves in a row count once.
 /// </summary>
-internal sealed record TreeComparison(RecordedTree Tree, int Recorded, int Modelled, int Matched, IReadOnlyList<string> Missing, IReadOnlyList<string> Extra)
+/// <param name="Tree">The recording.</param>
+/// <param name="Machine">Recorded calls of functions of the machine (allocator, scheduler, clock).</param>
+/// <param name="Calls">The other recorded calls.</param>
+/// <param name="Missing">Those of them that the model's tree lacks at their place: path from the root, joined by " &gt; ".</param>
+internal sealed record TreeComparison(RecordedTree Tree, int Machine, int Calls, IReadOnlyList<string> Missing)
 {
-    public string Step => Tree.Step;
+    public int Matched => Calls - Missing.Count;
 
-    /// <summary>Share of the recorded calls whose function the model has.</summary>
-    public double Coverage => Recorded == 0 ? 1 : (double)Modelled / Recorded;
+    public double Share => Calls == 0 ? 1 : (double)Matched / Calls;
 
-    /// <summary>Share of those that the model made too, in the same order and nesting.</summary>
-    public double Share => Modelled == 0 ? 1 : (double)Matched / Modelled;
-
-    public static TreeComparison Compare(RecordedTree tree, List<CallTree> model, Func<string, bool> modelled, Func<string, bool> known)
+    /// <param name="tree">The recording.</param>
+    /// <param name="groups">The model's calls: of the calling thread first, then of other CPUs and threads.</param>
+    public static TreeComparison Compare(RecordedTree tree, List<List<CallTree>> groups)
     {
-        List<CallTree> recorded = tree.Own;
-        int total = recorded.Sum(static r => r.Flatten().Count());
-        int covered = recorded.Sum(r => r.Flatten().Count(c => modelled(c.Name)));
-        List<string> left = CallTree.Paths(Fold(CallTree.Filter(recorded, modelled)));
-        List<string> right = CallTree.Paths(Fold(CallTree.Filter(model, known)));
-        (List<string> missing, List<string> extra, int matched) = Align(left, right);
-        return new TreeComparison(tree, total, left.Count, matched, missing, extra) { RecordedModelled = covered };
-    }
+        int machine = 0, calls = 0;
+        List<string> missing = [];
+        bool background = tree.Own.Count == 0;
+        foreach ((string title, List<CallTree> roots) in tree.Others.Prepend(("", tree.Own)))
+        {
+            List<string> left = CallTree.Paths(Fold(MachineFunctions.Remove(roots)));
+            machine += Fold(roots).Sum(static r => r.Flatten().Count()) - left.Count;
+            calls += left.Count;
+            HashSet<string> known = [.. roots.SelectMany(static r => r.Flatten()).Select(static c => c.Name)];
+            // What another CPU or task did is in one of the model's other groups.
+            IEnumerable<List<CallTree>> candidates = title.Length == 0 && !background ? groups.Take(1) : groups;
+            missing.AddRange(candidates.Select(g => Align(left, CallTree.Paths(Fold(CallTree.Filter(MachineFunctions.Remove(g), known.Contains)))))
+                .DefaultIfEmpty(left).MinBy(static m => m.Count)!);
+        }
 
-    /// <summary>Recorded calls, repeats counted, whose function the model has.</summary>
-    public int RecordedModelled { get; private init; }
+        return new TreeComparison(tree, machine, calls, missing);
+    }
 
     private static List<CallTree> Fold(List<CallTree> calls)
     {
@@ -40,19 +48,19 @@ internal sealed record TreeComparison(RecordedTree Tree, int Recorded, int Model
         return result;
     }
 
-    private static (List<string> Missing, List<string> Extra, int Matched) Align(List<string> a, List<string> b)
+    /// <summary>Lines of <paramref name="a"/> that are not in the longest common sequence with <paramref name="b"/>.</summary>
+    private static List<string> Align(List<string> a, List<string> b)
     {
         var length = new int[a.Count + 1, b.Count + 1];
         for (int i = a.Count - 1; i >= 0; i--)
             for (int j = b.Count - 1; j >= 0; j--)
                 length[i, j] = a[i] == b[j] ? length[i + 1, j + 1] + 1 : Math.Max(length[i + 1, j], length[i, j + 1]);
-        List<string> missing = [], extra = [];
-        int x = 0, y = 0, matched = 0;
+        List<string> missing = [];
+        int x = 0, y = 0;
         while (x < a.Count && y < b.Count)
         {
             if (a[x] == b[y])
             {
-                matched++;
                 x++;
                 y++;
             }
@@ -62,11 +70,10 @@ internal sealed record TreeComparison(RecordedTree Tree, int Recorded, int Model
             }
             else
             {
-                extra.Add(b[y++]);
+                y++;
             }
         }
         missing.AddRange(a.Skip(x));
-        extra.AddRange(b.Skip(y));
-        return (missing, extra, matched);
+        return missing;
     }
 }
