@@ -182,6 +182,14 @@ internal sealed unsafe partial class OpcodeTable
         t.Row(Code.Prefetcht0_m8,             &Data.Nop, OpcodeFlags.AnyFeature);
         t.Row(Code.Prefetcht1_m8,             &Data.Nop, OpcodeFlags.AnyFeature);
         t.Row(Code.Prefetcht2_m8,             &Data.Nop, OpcodeFlags.AnyFeature);
+        t.Row(Code.Prefetchreserved3_m8,      &Data.Nop, OpcodeFlags.AnyFeature);
+        t.Row(Code.Prefetchreserved4_m8,      &Data.Nop, OpcodeFlags.AnyFeature);
+        t.Row(Code.Prefetchreserved5_m8,      &Data.Nop, OpcodeFlags.AnyFeature);
+        t.Row(Code.Prefetchreserved6_m8,      &Data.Nop, OpcodeFlags.AnyFeature);
+        t.Row(Code.Prefetchreserved7_m8,      &Data.Nop, OpcodeFlags.AnyFeature);
+        t.Row(Code.Clzerow,                   &Data.Clzero);
+        t.Row(Code.Clzerod,                   &Data.Clzero);
+        t.Row(Code.Clzeroq,                   &Data.Clzero);
         t.Row(Code.Endbr64,                   &Data.Nop, OpcodeFlags.AnyFeature);
         t.Row(Code.Endbr32,                   &Data.Nop, OpcodeFlags.AnyFeature);
         t.Row(Code.Pause,                     &Data.Pause);

@@ -1,6 +1,8 @@
 using System.Runtime.Intrinsics.X86;
 using Iced.Intel;
+using Kvm.Emulator.Engine;
 using IcedMemory = Iced.Intel.MemoryOperand;
+using OpKind = Iced.Intel.OpKind;
 
 namespace Kvm.Emulator.Vector;
 
@@ -9,16 +11,28 @@ namespace Kvm.Emulator.Vector;
 /// loaded, the instruction runs with its memory operand replaced by the operand area, its results are stored. Exact by construction.
 /// </summary>
 /// <remarks>
-/// The function gets the state block in RDI and the operand area in RSI. Vector registers keep their numbers; general registers become RAX, RDX, RCX.
-/// x87 and MMX instructions run between FXRSTOR and FXSAVE; FNINIT leaves the host's x87 unit empty and masked. Host MXCSR is put back.
+/// The function gets the state block in RDI, the operand area in RSI and sixteen times the numbers of the registers in ModRM.reg, ModRM.rm, VEX.vvvv and /is4 in
+/// RDX, RCX, R8 and R9, so one function serves all registers; only those of x87 and MMX instructions are part of it. Vector operands become XMM1–XMM4 (XMM0 is implicit in some
+/// instructions), general registers RAX, R10, R11. x87 and MMX instructions run between FXRSTOR and FXSAVE; FNINIT leaves the host's x87 unit empty and masked.
+/// Host MXCSR is put back.
 /// </remarks>
 internal sealed unsafe class HostStubs
 {
-    private static readonly Register[] generalRegisters = [Register.RAX, Register.RDX, Register.RCX];
+    /// <summary>Where an operand's register is found: what the function is called with, and what stands for it in the function.</summary>
+    private readonly record struct Slot(OperandRole Role, Register Index, Register Vector, Register General);
+
+    private static readonly Slot[] slots =
+    [
+        new(OperandRole.Reg, Register.RDX, Register.XMM1, Register.RAX),
+        new(OperandRole.Rm, Register.RCX, Register.XMM2, Register.R10),
+        new(OperandRole.Vvvv, Register.R8, Register.XMM3, Register.R11),
+        new(OperandRole.None, Register.R9, Register.XMM4, Register.None), // is4
+    ];
+
     private readonly List<Instruction> code = [];
-    private readonly Dictionary<Register, Register> renamed = [];
-    private static readonly int gprOffset, fxOffset, ymmOffset;
+    private readonly List<(Slot Slot, bool General, bool Wide, bool Written)> operands = [];
     private readonly InstructionInfoFactory infoFactory = new();
+    private static int gprOffset, fxOffset, ymmOffset;
 
     static HostStubs()
     {
@@ -29,12 +43,14 @@ internal sealed unsafe class HostStubs
         ymmOffset = (int)(state.YmmHi - start);
     }
 
+    private static readonly bool[] hostFeatures = [.. Enumerable.Range(0, (int)Enum.GetValues<CpuidFeature>().Max() + 1).Select(static f => HostHas((CpuidFeature)f))];
+
     /// <summary>The host executes instructions of all these features.</summary>
     internal static bool HostHas(Code instruction)
     {
         foreach (CpuidFeature feature in instruction.CpuidFeatures())
         {
-            if (!HostHas(feature))
+            if (!hostFeatures[(int)feature])
                 return false;
         }
         return HostCode.Supported;
@@ -67,28 +83,32 @@ internal sealed unsafe class HostStubs
         return ((uint)a, (uint)b, (uint)c, (uint)d);
     }
 
+    /// <summary>x87 and MMX registers come and go with the whole FXSAVE image, XMM registers beside them too: those are named in the function.</summary>
+    internal static bool UsesImage(VectorFlags flags) => (flags & (VectorFlags.X87 | VectorFlags.Mmx)) != 0;
+
     /// <summary>The host function for an instruction, null when the memory for code is used up or the instruction has no such form.</summary>
     internal void* Compile(in Instruction guest, VectorFlags flags)
     {
         code.Clear();
-        renamed.Clear();
+        operands.Clear();
         Instruction body = guest;
-        if (!IsPlain(guest.Mnemonic) || !Rename(ref body))
+        InstructionInfo info = infoFactory.GetInfo(guest);
+        bool legacyUnit = UsesImage(flags);
+        if (!IsPlain(guest.Mnemonic) || !Rename(ref body, info, legacyUnit))
             return null;
-        bool legacyUnit = (flags & (VectorFlags.X87 | VectorFlags.Mmx)) != 0;
         bool vex = (flags & VectorFlags.Avx) != 0;
         bool mxcsr = legacyUnit || (flags & VectorFlags.Float) != 0;
-        InstructionInfo info = infoFactory.GetInfo(guest);
         if (mxcsr)
             Emit(Instruction.Create(Code.Stmxcsr_m32, Area(VectorUnit.HostMxcsrOffset)));
         if (legacyUnit)
             Emit(Instruction.Create(Code.Fxrstor64_m512byte, State(fxOffset)));
-        else
-            LoadVectors(info, vex);
+        bool all = guest.Mnemonic is Mnemonic.Vzeroupper or Mnemonic.Vzeroall;
+        if (all)
+            EveryVector(guest, load: true);
+        LoadOperands(vex);
+        Implicit(guest, load: true, vex);
         if (mxcsr && !legacyUnit)
             Emit(Instruction.Create(Code.Ldmxcsr_m32, State(fxOffset + VectorUnit.FxMxcsr)));
-        foreach ((Register from, Register to) in renamed)
-            Emit(Instruction.Create(Code.Mov_r64_rm64, to, State(gprOffset + from.GetNumber() * 8)));
         if ((flags & VectorFlags.ReadsFlags) != 0)
         {
             Emit(Instruction.Create(Code.Push_rm64, Area(VectorUnit.FlagsOffset)));
@@ -100,20 +120,10 @@ internal sealed unsafe class HostStubs
             Emit(Instruction.Create(Code.Pushfq));
             Emit(Instruction.Create(Code.Pop_rm64, Area(VectorUnit.FlagsOffset)));
         }
-        foreach ((Register from, Register to) in renamed)
-        {
-            if (Written(info, from))
-                Emit(Instruction.Create(Code.Mov_rm64_r64, State(gprOffset + from.GetNumber() * 8), to));
-        }
-        if (legacyUnit)
-        {
-            Emit(Instruction.Create(Code.Fxsave64_m512byte, State(fxOffset)));
-            Emit(Instruction.Create(Code.Fninit));
-        }
-        else
-        {
-            StoreVectors(info, guest, vex);
-        }
+        StoreOperands(legacyUnit, vex);
+        Implicit(guest, load: false, vex);
+        if (all)
+            EveryVector(guest, load: false);
         if (mxcsr)
         {
             if (!legacyUnit)
@@ -135,107 +145,137 @@ internal sealed unsafe class HostStubs
         or Mnemonic.Fxsave or Mnemonic.Fxsave64 or Mnemonic.Fxrstor or Mnemonic.Fxrstor64 or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu
         or Mnemonic.Vmaskmovps or Mnemonic.Vmaskmovpd or Mnemonic.Vpmaskmovd or Mnemonic.Vpmaskmovq);
 
-    /// <summary>Memory operand to the area, general registers to those of the calling convention that are free.</summary>
-    private bool Rename(ref Instruction body)
+    /// <summary>Memory operand to the area, registers to those that stand for them.</summary>
+    private bool Rename(ref Instruction body, InstructionInfo info, bool legacyUnit)
     {
+        OperandLayout layout = OperandLayout.Of(body.Code);
+        OpCodeInfo forms = body.Code.ToOpCode();
         for (int i = 0; i < body.OpCount; i++)
         {
-            if (body.GetOpKind(i) == OpKind.Memory)
+            switch (body.GetOpKind(i))
             {
-                if (body.IsVsib)
+                case OpKind.Memory when !body.IsVsib:
+                    body.MemoryBase = Register.RSI;
+                    body.MemoryIndex = Register.None;
+                    body.MemoryIndexScale = 1;
+                    body.MemoryDisplacement64 = 0;
+                    body.MemoryDisplSize = 0;
+                    body.SegmentPrefix = Register.None;
+                    break;
+                case OpKind.Register:
+                    Register register = body.GetOpRegister(i);
+                    if (legacyUnit && !register.IsGPR())
+                        break;
+                    OperandRole role = layout.Roles[i];
+                    bool is4 = forms.GetOpKind(i) is OpCodeOperandKind.xmm_is4 or OpCodeOperandKind.ymm_is4;
+                    if (role is OperandRole.Implicit or OperandRole.None && !is4)
+                        return false;
+                    Slot slot = is4 ? slots[3] : slots[(int)role - (int)OperandRole.Reg];
+                    bool written = IsWrite(info.GetOpAccess(i));
+                    operands.Add((slot, register.IsGPR(), register.IsYMM(), written));
+                    body.SetOpRegister(i, register.IsGPR() ? Same(register, slot.General) : register.IsYMM() ? Register.YMM0 + slot.Vector.GetNumber() : slot.Vector);
+                    break;
+                case OpKind.Immediate8 or OpKind.Immediate8_2nd:
+                    break;
+                default:
                     return false;
-                body.MemoryBase = Register.RSI;
-                body.MemoryIndex = Register.None;
-                body.MemoryIndexScale = 1;
-                body.MemoryDisplacement64 = 0;
-                body.MemoryDisplSize = 0;
-                body.SegmentPrefix = Register.None;
-            }
-            else if (body.GetOpKind(i) == OpKind.Register && body.GetOpRegister(i).IsGPR())
-            {
-                if (body.GetOpRegister(i) == Register.AX && body.Code is Code.Fnstsw_AX)
-                    return false;
-                Register full = body.GetOpRegister(i).GetFullRegister();
-                if (!renamed.TryGetValue(full, out Register to))
-                    renamed[full] = to = generalRegisters[renamed.Count];
-                body.SetOpRegister(i, Same(body.GetOpRegister(i), to));
-            }
-            else if (body.GetOpKind(i) is not (OpKind.Register or OpKind.Immediate8 or OpKind.Immediate8_2nd))
-            {
-                return false;
             }
         }
-        // Lengths in (E|R)AX and (E|R)DX, an index out in ECX.
-        string name = body.Mnemonic.ToString();
-        bool index = name.Contains("cmpestri", StringComparison.Ordinal) || name.Contains("cmpistri", StringComparison.Ordinal);
-        if (name.Contains("cmpestr", StringComparison.Ordinal))
-        {
-            renamed[Register.RAX] = Register.RAX;
-            renamed[Register.RDX] = Register.RDX;
-        }
-        if (index)
-            renamed[Register.RCX] = Register.RCX;
         return true;
     }
 
     private static Register Same(Register form, Register to)
     {
         int number = to.GetNumber();
-        return form.IsGPR64() ? Register.RAX + number : form.IsGPR32() ? Register.EAX + number : form.IsGPR16() ? Register.AX + number : Register.AL + number;
-    }
-
-    private static bool Written(InstructionInfo info, Register full)
-    {
-        foreach (UsedRegister used in info.GetUsedRegisters())
-        {
-            if (used.Register.IsGPR() && used.Register.GetFullRegister() == full && IsWrite(used.Access))
-                return true;
-        }
-        return false;
+        return form.IsGPR64() ? Register.RAX + number : form.IsGPR32() ? Register.EAX + number : form.IsGPR16() ? Register.AX + number : number < 4 ? Register.AL + number : Register.R8L + (number - 8);
     }
 
     private static bool IsWrite(OpAccess access) => access is OpAccess.Write or OpAccess.CondWrite or OpAccess.ReadWrite or OpAccess.ReadCondWrite;
 
-    private void LoadVectors(InstructionInfo info, bool vex)
+    // Whatever an operand is used for it is loaded: parts that the instruction does not write stay.
+    private void LoadOperands(bool vex)
     {
-        // A register is listed once for each way it is used: whole for what is written, in the width that is read.
-        uint all = 0, wide = 0;
-        foreach (UsedRegister used in info.GetUsedRegisters())
+        foreach ((Slot slot, bool general, bool wide, _) in operands)
         {
-            if (!used.Register.IsVectorRegister())
+            if (general)
+            {
+                Emit(Instruction.Create(Code.Mov_r64_rm64, slot.General, slot.Index));
+                Emit(Instruction.Create(Code.Shr_rm64_1, slot.General, 1));
+                Emit(Instruction.Create(Code.Mov_r64_rm64, slot.General, new IcedMemory(Register.RDI, slot.General, 1, gprOffset, 1)));
                 continue;
-            all |= 1u << used.Register.GetNumber();
-            if (used.Register.IsYMM())
-                wide |= 1u << used.Register.GetNumber();
-        }
-        for (int n = 0; n < 16; n++)
-        {
-            if ((all >> n & 1) == 0)
-                continue;
-            Register xmm = Register.XMM0 + n;
-            IcedMemory low = State(fxOffset + VectorUnit.FxXmm + n * 16);
-            Emit(vex ? Instruction.Create(Code.VEX_Vmovups_xmm_xmmm128, xmm, low) : Instruction.Create(Code.Movups_xmm_xmmm128, xmm, low));
-            if (vex && (wide >> n & 1) != 0)
-                Emit(Instruction.Create(Code.VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, Register.YMM0 + n, Register.YMM0 + n, State(ymmOffset + n * 16), 1));
+            }
+            LoadVector(slot.Vector.GetNumber(), new IcedMemory(Register.RDI, slot.Index, 1, fxOffset + VectorUnit.FxXmm, 1), vex,
+                wide ? new IcedMemory(Register.RDI, slot.Index, 1, ymmOffset, 1) : null);
         }
     }
 
-    /// <summary>VEX-encoded instructions write whole registers: what they report as a YMM write is stored in both halves.</summary>
-    private void StoreVectors(InstructionInfo info, in Instruction guest, bool vex)
+    private void LoadVector(int n, IcedMemory low, bool vex, IcedMemory? high)
     {
-        ulong done = 0;
-        foreach (UsedRegister used in info.GetUsedRegisters())
+        Emit(vex ? Instruction.Create(Code.VEX_Vmovups_xmm_xmmm128, Register.XMM0 + n, low) : Instruction.Create(Code.Movups_xmm_xmmm128, Register.XMM0 + n, low));
+        if (high is { } h)
+            Emit(Instruction.Create(Code.VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, Register.YMM0 + n, Register.YMM0 + n, h, 1));
+    }
+
+    /// <summary>VEX-encoded instructions write whole registers.</summary>
+    private void StoreVector(int n, IcedMemory low, bool vex, IcedMemory high)
+    {
+        Emit(vex ? Instruction.Create(Code.VEX_Vmovups_xmmm128_xmm, low, Register.XMM0 + n) : Instruction.Create(Code.Movups_xmmm128_xmm, low, Register.XMM0 + n));
+        if (vex)
+            Emit(Instruction.Create(Code.VEX_Vextractf128_xmmm128_ymm_imm8, high, Register.YMM0 + n, 1));
+    }
+
+    private void StoreOperands(bool legacyUnit, bool vex)
+    {
+        if (legacyUnit)
         {
-            if (!used.Register.IsVectorRegister() || !IsWrite(used.Access))
+            Emit(Instruction.Create(Code.Fxsave64_m512byte, State(fxOffset)));
+            Emit(Instruction.Create(Code.Fninit));
+        }
+        foreach ((Slot slot, bool general, _, bool written) in operands)
+        {
+            if (!written)
                 continue;
-            int n = used.Register.GetNumber();
-            if ((done >> n & 1) != 0)
+            if (general)
+            {
+                Emit(Instruction.Create(Code.Shr_rm64_1, slot.Index, 1));
+                Emit(Instruction.Create(Code.Mov_rm64_r64, new IcedMemory(Register.RDI, slot.Index, 1, gprOffset, 1), slot.General));
                 continue;
-            done |= 1UL << n;
-            IcedMemory low = State(fxOffset + VectorUnit.FxXmm + n * 16);
-            Emit(vex ? Instruction.Create(Code.VEX_Vmovups_xmmm128_xmm, low, Register.XMM0 + n) : Instruction.Create(Code.Movups_xmmm128_xmm, low, Register.XMM0 + n));
-            if (vex)
-                Emit(Instruction.Create(Code.VEX_Vextractf128_xmmm128_ymm_imm8, State(ymmOffset + n * 16), Register.YMM0 + n, 1));
+            }
+            StoreVector(slot.Vector.GetNumber(), new IcedMemory(Register.RDI, slot.Index, 1, fxOffset + VectorUnit.FxXmm, 1), vex, new IcedMemory(Register.RDI, slot.Index, 1, ymmOffset, 1));
+        }
+    }
+
+    /// <summary>Registers that an instruction uses without naming them: XMM0, and the lengths and index of string comparisons.</summary>
+    private void Implicit(in Instruction guest, bool load, bool vex)
+    {
+        string name = guest.Mnemonic.ToString();
+        bool strings = name.Contains("cmpestr", StringComparison.Ordinal) || name.Contains("cmpistr", StringComparison.Ordinal);
+        bool mask = strings && (name.EndsWith('m') || name.EndsWith("m64", StringComparison.Ordinal));
+        bool xmm0 = load ? guest.Mnemonic is Mnemonic.Blendvps or Mnemonic.Blendvpd or Mnemonic.Pblendvb or Mnemonic.Sha256rnds2 : mask;
+        IcedMemory low = State(fxOffset + VectorUnit.FxXmm), high = State(ymmOffset);
+        if (xmm0 && load)
+            LoadVector(0, low, vex, null);
+        else if (xmm0)
+            StoreVector(0, low, vex, high);
+        if (load && name.Contains("cmpestr", StringComparison.Ordinal))
+        {
+            Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RAX, State(gprOffset)));
+            Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RDX, State(gprOffset + (2 * 8))));
+        }
+        if (!load && strings && !mask)
+            Emit(Instruction.Create(Code.Mov_rm64_r64, State(gprOffset + 8), Register.RCX));
+    }
+
+    /// <summary>All registers there are: eight outside 64-bit code.</summary>
+    private void EveryVector(in Instruction guest, bool load)
+    {
+        for (int n = 0; n < (guest.CodeSize == CodeSize.Code64 ? 16 : 8); n++)
+        {
+            IcedMemory low = State(fxOffset + VectorUnit.FxXmm + (n * 16)), high = State(ymmOffset + (n * 16));
+            if (load)
+                LoadVector(n, low, true, high);
+            else
+                StoreVector(n, low, true, high);
         }
     }
 

@@ -11,7 +11,7 @@ namespace Kvm.Emulator.Vector;
 internal unsafe struct VectorOp
 {
     /// <summary>The instruction itself, executed by the host processor on the state block (<see cref="HostStubs"/>); null = <see cref="Managed"/>.</summary>
-    public delegate* unmanaged[SuppressGCTransition]<CpuState*, byte*, void> Host;
+    public delegate* unmanaged[SuppressGCTransition]<CpuState*, byte*, nint, nint, nint, nint, void> Host;
     /// <summary>The same in C# (<see cref="VectorTable"/>); null where there is none.</summary>
     public delegate*<CpuState*, Op*, byte*, void> Managed;
     public Code Code;

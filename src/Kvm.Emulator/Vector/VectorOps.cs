@@ -12,15 +12,15 @@ public enum VectorEngine
     Managed,
 }
 
-/// <summary>The <see cref="VectorOp"/> of each instruction that has been decoded, one per distinct instruction (registers and immediate included).</summary>
+/// <summary>The <see cref="VectorOp"/> of each instruction that has been decoded: one for a code, or for a code with what is part of a host function: the immediate, and registers of x87 and MMX instructions.</summary>
 internal sealed unsafe class VectorOps
 {
     private static readonly VectorOps host = new(VectorEngine.Auto), managed = new(VectorEngine.Managed);
 
     internal static VectorOps For(VectorEngine engine) => engine == VectorEngine.Managed ? managed : host;
 
-    /// <summary>Everything that distinguishes two instructions for a core, but for the address of the memory operand.</summary>
-    private readonly record struct Key(Code Code, Register Op0, Register Op1, Register Op2, Register Op3, byte Immediate, byte Second);
+    /// <summary>Everything that distinguishes two host functions.</summary>
+    private readonly record struct Key(Code Code, CodeSize CodeSize, bool Memory, Register Op0, Register Op1, byte Immediate, byte Second);
 
     private readonly VectorEngine engine;
     private readonly Dictionary<Key, nint> compiled = []; // gate; bounded by the memory for code
@@ -41,14 +41,16 @@ internal sealed unsafe class VectorOps
     {
         if (engine != VectorEngine.Auto || !HostStubs.HostHas(instruction.Code))
             return null;
-        var key = new Key(instruction.Code, Operand(instruction, 0), Operand(instruction, 1), Operand(instruction, 2), Operand(instruction, 3), VectorTraits.Immediate(instruction), instruction.Immediate8_2nd);
+        VectorFlags flags = VectorTraits.Of(instruction.Code).Flags;
+        bool named = HostStubs.UsesImage(flags);
+        var key = new Key(instruction.Code, instruction.CodeSize, HasMemory(instruction), named ? Operand(instruction, 0) : Register.None, named ? Operand(instruction, 1) : Register.None, Is4(instruction) ? (byte)0 : VectorTraits.Immediate(instruction), instruction.Immediate8_2nd);
         if (compiled.TryGetValue(key, out nint known))
             return (VectorOp*)known;
-        void* code = stubs.Compile(instruction, VectorTraits.Flags(instruction));
+        void* code = stubs.Compile(instruction, flags);
         if (code == null)
             return null;
         VectorOp* op = Create(instruction);
-        op->Host = (delegate* unmanaged[SuppressGCTransition]<CpuState*, byte*, void>)code;
+        op->Host = (delegate* unmanaged[SuppressGCTransition]<CpuState*, byte*, nint, nint, nint, nint, void>)code;
         compiled[key] = (nint)op;
         return op;
     }
@@ -63,17 +65,31 @@ internal sealed unsafe class VectorOps
     }
 
     private static Register Operand(in Instruction instruction, int operand) =>
-        operand < instruction.OpCount && instruction.GetOpKind(operand) == OpKind.Register ? instruction.GetOpRegister(operand) : Register.None;
+        operand < instruction.OpCount && instruction.GetOpKind(operand) == OpKind.Register && instruction.GetOpRegister(operand) is var r && !r.IsGPR() ? r : Register.None;
+
+    private static bool HasMemory(in Instruction instruction)
+    {
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            if (instruction.GetOpKind(i) == OpKind.Memory)
+                return true;
+        }
+        return false;
+    }
+
+    /// <summary>The last operand is a register in the immediate byte.</summary>
+    private static bool Is4(in Instruction instruction) => instruction.OpCount == 4 && instruction.GetOpKind(3) == OpKind.Register;
 
     private static VectorOp* Create(in Instruction instruction)
     {
         var op = (VectorOp*)NativeMemory.AllocZeroed((nuint)sizeof(VectorOp));
         op->Managed = VectorTable.Instance[instruction.Code];
         op->Code = instruction.Code;
-        op->Flags = VectorTraits.Flags(instruction);
-        op->MemoryBytes = VectorTraits.MemoryBytes(instruction);
-        op->Alignment = VectorTraits.Alignment(instruction);
-        op->X87Opcode = VectorTraits.X87Opcode(instruction);
+        VectorTraits traits = VectorTraits.Of(instruction.Code);
+        op->Flags = traits.Flags;
+        op->MemoryBytes = traits.MemoryBytes;
+        op->Alignment = traits.Alignment;
+        op->X87Opcode = traits.X87Opcode;
         return op;
     }
 }

@@ -2,9 +2,62 @@ using Iced.Intel;
 
 namespace Kvm.Emulator.Vector;
 
-/// <summary>What <see cref="VectorUnit"/> must know of an instruction, from Iced's tables.</summary>
-internal static class VectorTraits
+/// <summary>What <see cref="VectorUnit"/> must know of an instruction, from Iced's tables; computed once for a code.</summary>
+internal sealed class VectorTraits
 {
+    private static readonly VectorTraits?[] known = new VectorTraits?[(int)Enum.GetValues<Code>().Max() + 1];
+
+    internal readonly VectorFlags Flags;
+    internal readonly ushort MemoryBytes, Alignment, X87Opcode;
+
+    internal static VectorTraits Of(Code code) => Volatile.Read(ref known[(int)code]) ?? Create(code);
+
+    private static VectorTraits Create(Code code)
+    {
+        var traits = new VectorTraits(code);
+        Volatile.Write(ref known[(int)code], traits);
+        return traits;
+    }
+
+    private VectorTraits(Code code)
+    {
+        Instruction example = Example(code);
+        Flags = FlagsOf(example);
+        MemoryBytes = (ushort)code.ToOpCode().MemorySize.GetSize();
+        Alignment = AlignmentOf(code, MemoryBytes);
+        X87Opcode = OpcodeOf(code);
+    }
+
+    /// <summary>The form with a memory operand where there is one.</summary>
+    private static Instruction Example(Code code)
+    {
+        OpCodeInfo info = code.ToOpCode();
+        Instruction example = default;
+        example.Code = code;
+        example.CodeSize = CodeSize.Code64;
+        for (int i = 0; i < info.OpCount; i++)
+        {
+            string kind = info.GetOpKind(i).ToString();
+            bool memory = kind == "mem" || kind.EndsWith("_or_mem", StringComparison.Ordinal);
+            example.SetOpKind(i, memory ? OpKind.Memory : kind.StartsWith("imm", StringComparison.Ordinal) ? OpKind.Immediate8 : OpKind.Register);
+            if (memory)
+                example.MemoryBase = Register.RAX;
+            else if (!kind.StartsWith("imm", StringComparison.Ordinal))
+                example.SetOpRegister(i, First(kind));
+        }
+        return example;
+    }
+
+    private static Register First(string kind) => kind switch
+    {
+        _ when kind.StartsWith("ymm", StringComparison.Ordinal) => Register.YMM0,
+        _ when kind.StartsWith("xmm", StringComparison.Ordinal) => Register.XMM0,
+        _ when kind.StartsWith("mm", StringComparison.Ordinal) => Register.MM0,
+        _ when kind.StartsWith("st", StringComparison.Ordinal) => Register.ST0,
+        _ when kind.StartsWith("r64", StringComparison.Ordinal) => Register.RAX,
+        _ => Register.EAX,
+    };
+
     /// <summary>x87, MMX, SSE or AVX computation: everything whose operands are ST, MM, XMM or YMM registers.</summary>
     internal static bool IsVector(Code code)
     {
@@ -18,7 +71,7 @@ internal static class VectorTraits
         return false;
     }
 
-    internal static VectorFlags Flags(in Instruction instruction)
+    private static VectorFlags FlagsOf(in Instruction instruction)
     {
         Code code = instruction.Code;
         OpCodeInfo info = code.ToOpCode();
@@ -69,13 +122,10 @@ internal static class VectorTraits
         return flags;
     }
 
-    internal static ushort MemoryBytes(in Instruction instruction) => (ushort)instruction.Code.ToOpCode().MemorySize.GetSize();
-
     /// <summary>Legacy-encoded 16-byte operands must be aligned, except those of instructions made for unaligned data; VEX-encoded ones need not be, except of aligned moves.</summary>
-    internal static ushort Alignment(in Instruction instruction)
+    private static ushort AlignmentOf(Code code, ushort size)
     {
-        ushort size = MemoryBytes(instruction);
-        switch (instruction.Mnemonic)
+        switch (code.Mnemonic())
         {
             case Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntdq or Mnemonic.Vmovntps or Mnemonic.Vmovntpd or Mnemonic.Vmovntdqa:
                 return size;
@@ -84,7 +134,7 @@ internal static class VectorTraits
                 or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm64:
                 return 1;
             default:
-                return instruction.Code.Encoding() == EncodingKind.Legacy && size == 16 ? (ushort)16 : (ushort)1;
+                return code.Encoding() == EncodingKind.Legacy && size == 16 ? (ushort)16 : (ushort)1;
         }
     }
 
@@ -103,13 +153,13 @@ internal static class VectorTraits
     }
 
     /// <summary>FOP: bits 2:0 of the first opcode byte and the ModRM byte.</summary>
-    internal static ushort X87Opcode(in Instruction instruction)
+    private static ushort OpcodeOf(Code code)
     {
-        foreach (CpuidFeature feature in instruction.Code.CpuidFeatures())
+        foreach (CpuidFeature feature in code.CpuidFeatures())
         {
             if (feature is not (CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387))
                 continue;
-            uint opcode = instruction.Code.ToOpCode().OpCode;
+            uint opcode = code.ToOpCode().OpCode;
             return (ushort)(opcode > 0xff ? opcode & 0x7ff : (opcode & 7) << 8);
         }
         return 0;

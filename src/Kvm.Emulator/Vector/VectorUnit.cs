@@ -73,10 +73,10 @@ internal static unsafe class VectorUnit
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Compute(CpuState* s, Op* op, VectorOp* v, byte* area)
+    internal static void Compute(CpuState* s, Op* op, VectorOp* v, byte* area)
     {
         if (v->Host != null)
-            v->Host(s, area);
+            v->Host(s, area, op->Reg << 4, op->Rm << 4, op->Imm2 << 4, op->Width << 4);
         else
             v->Managed(s, op, area);
     }

@@ -102,8 +102,9 @@ internal sealed unsafe class CoreComparison : IDisposable
         *managed = *State;
         Buffer.MemoryCopy(Area, hostArea, VectorUnit.AreaSize, VectorUnit.AreaSize);
         Buffer.MemoryCopy(Area, managedArea, VectorUnit.AreaSize, VectorUnit.AreaSize);
-        HostOf->Host(host, hostArea);
-        Op op = managedOp;
+        Op op = hostOp;
+        VectorUnit.Compute(host, &op, HostOf, hostArea);
+        op = managedOp;
         ManagedOf->Managed(managed, &op, managedArea);
         if (Equal())
             return true;

@@ -264,6 +264,22 @@ internal static unsafe class Data
     /// <summary>WAIT: #NM when CR0.MP and CR0.TS are both set.</summary>
     internal static ExecStatus Wait(Processor cpu, Op* op) => (cpu.State->Cr0 & 0xa) == 0xa ? cpu.Raise(new Fault(Fault.NM)) : ExecStatus.Next;
 
+    /// <summary>CLZERO: clears the cache line that rAX addresses in DS or the overriding segment.</summary>
+    /// <remarks>APM vol 3, "CLZERO".</remarks>
+    internal static ExecStatus Clzero(Processor cpu, Op* op)
+    {
+        const int line = 64;
+        ulong address = Processor.WrapAddress(op, cpu.State->Gpr[0]) & ~(line - 1UL);
+        if (!cpu.Mmu.CheckedLinear(op->Segment, address, 8, AccessKind.Write, out ulong linear) || !cpu.Mmu.ProbeWrite(linear, line))
+            return ExecStatus.Fault;
+        for (int i = 0; i < line; i += 8)
+        {
+            if (!cpu.Mmu.Write(op->Segment, address + (ulong)i, 8, 0))
+                return ExecStatus.Fault;
+        }
+        return ExecStatus.Next;
+    }
+
     internal static ExecStatus Rdrand<TW>(Processor cpu, Op* op) where TW : struct, IWidth => Random<TW>(cpu, op, seed: false);
     internal static ExecStatus Rdseed<TW>(Processor cpu, Op* op) where TW : struct, IWidth => Random<TW>(cpu, op, seed: true);
 
