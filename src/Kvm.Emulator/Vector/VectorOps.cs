@@ -24,7 +24,7 @@ internal sealed unsafe class VectorOps
 
     private readonly VectorEngine engine;
     private readonly Dictionary<Key, nint> compiled = []; // gate; bounded by the memory for code
-    private readonly nint[] shared = new nint[(int)Enum.GetValues<Code>().Max() + 1]; // gate
+    private readonly nint[] shared = new nint[2 * ((int)Enum.GetValues<Code>().Max() + 1)]; // gate; register form and memory form of each code
     private readonly HostStubs stubs = new(); // gate
     private readonly Lock gate = new();
 
@@ -55,13 +55,23 @@ internal sealed unsafe class VectorOps
         return op;
     }
 
-    /// <summary>One for all instructions of a code.</summary>
+    /// <summary>One for all instructions of a code with a register as r/m operand, one for those with memory.</summary>
     private VectorOp* Shared(in Instruction instruction)
     {
-        ref nint op = ref shared[(int)instruction.Code];
+        ref nint op = ref shared[2 * (int)instruction.Code + (HasMemory(instruction) ? 1 : 0)];
         if (op == 0 && VectorTable.Instance[instruction.Code] != null)
             op = (nint)Create(instruction);
         return (VectorOp*)op;
+    }
+
+    private static bool HasMemory(in Instruction instruction)
+    {
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            if (instruction.GetOpKind(i) == OpKind.Memory)
+                return true;
+        }
+        return false;
     }
 
     private static Register Operand(in Instruction instruction, int operand) =>

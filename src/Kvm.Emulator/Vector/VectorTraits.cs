@@ -80,7 +80,8 @@ internal sealed class VectorTraits
         for (int i = 0; i < info.OpCount; i++)
         {
             string kind = info.GetOpKind(i).ToString();
-            mm |= kind.StartsWith("mm_", StringComparison.Ordinal);
+            // CVTPI2PS and CVTPI2PD with a memory operand have nothing to do with MMX.
+            mm |= kind.StartsWith("mm_", StringComparison.Ordinal) && instruction.GetOpKind(i) == OpKind.Register;
             xmm |= kind.StartsWith("xmm", StringComparison.Ordinal) || kind.StartsWith("ymm", StringComparison.Ordinal);
         }
         foreach (CpuidFeature feature in code.CpuidFeatures())
