@@ -138,12 +138,12 @@ internal sealed unsafe class HostStubs
 
     /// <summary>
     /// Not those whose memory operand is not simply its bytes (masked, gathered, dependent on the mode), and not those that would load control registers
-    /// with values that the host might refuse.
+    /// with values that the host might refuse. VZEROUPPER and VZEROALL depend on the mode too.
     /// </summary>
-    private static bool IsPlain(Mnemonic mnemonic) => mnemonic is not (Mnemonic.Ldmxcsr or Mnemonic.Stmxcsr or Mnemonic.Vldmxcsr or Mnemonic.Vstmxcsr
+    internal static bool IsPlain(Mnemonic mnemonic) => mnemonic is not (Mnemonic.Ldmxcsr or Mnemonic.Stmxcsr or Mnemonic.Vldmxcsr or Mnemonic.Vstmxcsr
         or Mnemonic.Fldenv or Mnemonic.Fnstenv or Mnemonic.Fstenv or Mnemonic.Fnsave or Mnemonic.Fsave or Mnemonic.Frstor or Mnemonic.Fldcw or Mnemonic.Fnstcw
         or Mnemonic.Fxsave or Mnemonic.Fxsave64 or Mnemonic.Fxrstor or Mnemonic.Fxrstor64 or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu
-        or Mnemonic.Vmaskmovps or Mnemonic.Vmaskmovpd or Mnemonic.Vpmaskmovd or Mnemonic.Vpmaskmovq);
+        or Mnemonic.Vmaskmovps or Mnemonic.Vmaskmovpd or Mnemonic.Vpmaskmovd or Mnemonic.Vpmaskmovq or Mnemonic.Vzeroupper or Mnemonic.Vzeroall);
 
     /// <summary>Memory operand to the area, registers to those that stand for them.</summary>
     private bool Rename(ref Instruction body, InstructionInfo info, bool legacyUnit)

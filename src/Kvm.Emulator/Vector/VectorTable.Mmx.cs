@@ -1,0 +1,107 @@
+using Iced.Intel;
+using Kvm.Emulator.Vector.Integer;
+
+namespace Kvm.Emulator.Vector;
+
+/// <summary>MMX instructions, those that SSE, SSE2 and SSSE3 added included.</summary>
+internal sealed unsafe partial class VectorTable
+{
+    static partial void RegisterMmx(VectorTable t)
+    {
+        t.Row(Code.Paddb_mm_mmm64, &MmxLanes.Packed<Add<byte>>);
+        t.Row(Code.Paddw_mm_mmm64, &MmxLanes.Packed<Add<ushort>>);
+        t.Row(Code.Paddd_mm_mmm64, &MmxLanes.Packed<Add<uint>>);
+        t.Row(Code.Paddq_mm_mmm64, &MmxLanes.Packed<Add<ulong>>);
+        t.Row(Code.Paddsb_mm_mmm64, &MmxLanes.Packed<AddSaturated<sbyte>>);
+        t.Row(Code.Paddusb_mm_mmm64, &MmxLanes.Packed<AddSaturated<byte>>);
+        t.Row(Code.Paddsw_mm_mmm64, &MmxLanes.Packed<AddSaturated<short>>);
+        t.Row(Code.Paddusw_mm_mmm64, &MmxLanes.Packed<AddSaturated<ushort>>);
+        t.Row(Code.Psubb_mm_mmm64, &MmxLanes.Packed<Subtract<byte>>);
+        t.Row(Code.Psubw_mm_mmm64, &MmxLanes.Packed<Subtract<ushort>>);
+        t.Row(Code.Psubd_mm_mmm64, &MmxLanes.Packed<Subtract<uint>>);
+        t.Row(Code.Psubq_mm_mmm64, &MmxLanes.Packed<Subtract<ulong>>);
+        t.Row(Code.Psubsb_mm_mmm64, &MmxLanes.Packed<SubtractSaturated<sbyte>>);
+        t.Row(Code.Psubusb_mm_mmm64, &MmxLanes.Packed<SubtractSaturated<byte>>);
+        t.Row(Code.Psubsw_mm_mmm64, &MmxLanes.Packed<SubtractSaturated<short>>);
+        t.Row(Code.Psubusw_mm_mmm64, &MmxLanes.Packed<SubtractSaturated<ushort>>);
+        t.Row(Code.Pavgb_mm_mmm64, &MmxLanes.Packed<Average<byte>>);
+        t.Row(Code.Pavgw_mm_mmm64, &MmxLanes.Packed<Average<ushort>>);
+        t.Row(Code.Pabsb_mm_mmm64, &MmxLanes.Packed<Absolute<sbyte>>);
+        t.Row(Code.Psignb_mm_mmm64, &MmxLanes.Packed<Sign<sbyte>>);
+        t.Row(Code.Pabsw_mm_mmm64, &MmxLanes.Packed<Absolute<short>>);
+        t.Row(Code.Psignw_mm_mmm64, &MmxLanes.Packed<Sign<short>>);
+        t.Row(Code.Pabsd_mm_mmm64, &MmxLanes.Packed<Absolute<int>>);
+        t.Row(Code.Psignd_mm_mmm64, &MmxLanes.Packed<Sign<int>>);
+        t.Row(Code.Phaddw_mm_mmm64, &MmxLanes.Joined<HorizontalWords<Sum>>);
+        t.Row(Code.Phaddsw_mm_mmm64, &MmxLanes.Joined<HorizontalSaturated<Sum>>);
+        t.Row(Code.Phaddd_mm_mmm64, &MmxLanes.Joined<HorizontalDoublewords<Sum>>);
+        t.Row(Code.Phsubw_mm_mmm64, &MmxLanes.Joined<HorizontalWords<Difference>>);
+        t.Row(Code.Phsubsw_mm_mmm64, &MmxLanes.Joined<HorizontalSaturated<Difference>>);
+        t.Row(Code.Phsubd_mm_mmm64, &MmxLanes.Joined<HorizontalDoublewords<Difference>>);
+        t.Row(Code.Pminsw_mm_mmm64, &MmxLanes.Packed<Minimum<short>>);
+        t.Row(Code.Pminub_mm_mmm64, &MmxLanes.Packed<Minimum<byte>>);
+        t.Row(Code.Pmaxsw_mm_mmm64, &MmxLanes.Packed<Maximum<short>>);
+        t.Row(Code.Pmaxub_mm_mmm64, &MmxLanes.Packed<Maximum<byte>>);
+        t.Row(Code.Pcmpeqb_mm_mmm64, &MmxLanes.Packed<CompareEqual<byte>>);
+        t.Row(Code.Pcmpeqw_mm_mmm64, &MmxLanes.Packed<CompareEqual<ushort>>);
+        t.Row(Code.Pcmpeqd_mm_mmm64, &MmxLanes.Packed<CompareEqual<uint>>);
+        t.Row(Code.Pcmpgtb_mm_mmm64, &MmxLanes.Packed<CompareGreater<sbyte>>);
+        t.Row(Code.Pcmpgtw_mm_mmm64, &MmxLanes.Packed<CompareGreater<short>>);
+        t.Row(Code.Pcmpgtd_mm_mmm64, &MmxLanes.Packed<CompareGreater<int>>);
+        t.Row(Code.Pmullw_mm_mmm64, &MmxLanes.Packed<MultiplyLow<ushort>>);
+        t.Row(Code.Pmulhw_mm_mmm64, &MmxLanes.Packed<MultiplyHigh>);
+        t.Row(Code.Pmulhuw_mm_mmm64, &MmxLanes.Packed<MultiplyHighUnsigned>);
+        t.Row(Code.Pmulhrsw_mm_mmm64, &MmxLanes.Packed<MultiplyRounded>);
+        t.Row(Code.Pmuludq_mm_mmm64, &MmxLanes.Packed<MultiplyEvenUnsigned>);
+        t.Row(Code.Pmaddwd_mm_mmm64, &MmxLanes.Packed<MultiplyAddWords>);
+        t.Row(Code.Pmaddubsw_mm_mmm64, &MmxLanes.Packed<MultiplyAddBytes>);
+        t.Row(Code.Psadbw_mm_mmm64, &MmxLanes.Packed<SumOfDifferences>);
+        t.Row(Code.Pand_mm_mmm64, &MmxLanes.Packed<And>);
+        t.Row(Code.Pandn_mm_mmm64, &MmxLanes.Packed<AndNot>);
+        t.Row(Code.Por_mm_mmm64, &MmxLanes.Packed<Or>);
+        t.Row(Code.Pxor_mm_mmm64, &MmxLanes.Packed<Xor>);
+        t.Row(Code.Psllw_mm_mmm64, &MmxLanes.Shift<ShiftLeft<ushort>>);
+        t.Row(Code.Psllw_mm_imm8, &MmxLanes.ShiftImmediate<ShiftLeft<ushort>>);
+        t.Row(Code.Pslld_mm_mmm64, &MmxLanes.Shift<ShiftLeft<uint>>);
+        t.Row(Code.Pslld_mm_imm8, &MmxLanes.ShiftImmediate<ShiftLeft<uint>>);
+        t.Row(Code.Psllq_mm_mmm64, &MmxLanes.Shift<ShiftLeft<ulong>>);
+        t.Row(Code.Psllq_mm_imm8, &MmxLanes.ShiftImmediate<ShiftLeft<ulong>>);
+        t.Row(Code.Psrlw_mm_mmm64, &MmxLanes.Shift<ShiftRight<ushort>>);
+        t.Row(Code.Psrlw_mm_imm8, &MmxLanes.ShiftImmediate<ShiftRight<ushort>>);
+        t.Row(Code.Psrld_mm_mmm64, &MmxLanes.Shift<ShiftRight<uint>>);
+        t.Row(Code.Psrld_mm_imm8, &MmxLanes.ShiftImmediate<ShiftRight<uint>>);
+        t.Row(Code.Psrlq_mm_mmm64, &MmxLanes.Shift<ShiftRight<ulong>>);
+        t.Row(Code.Psrlq_mm_imm8, &MmxLanes.ShiftImmediate<ShiftRight<ulong>>);
+        t.Row(Code.Psraw_mm_mmm64, &MmxLanes.Shift<ShiftArithmetic<short>>);
+        t.Row(Code.Psraw_mm_imm8, &MmxLanes.ShiftImmediate<ShiftArithmetic<short>>);
+        t.Row(Code.Psrad_mm_mmm64, &MmxLanes.Shift<ShiftArithmetic<int>>);
+        t.Row(Code.Psrad_mm_imm8, &MmxLanes.ShiftImmediate<ShiftArithmetic<int>>);
+        t.Row(Code.Packsswb_mm_mmm64, &MmxLanes.Joined<PackWords>);
+        t.Row(Code.Packuswb_mm_mmm64, &MmxLanes.Joined<PackWordsUnsigned>);
+        t.Row(Code.Packssdw_mm_mmm64, &MmxLanes.Joined<PackDoublewords>);
+        t.Row(Code.Punpcklbw_mm_mmm32, &MmxLanes.Packed<UnpackLowBytes>);
+        t.Row(Code.Punpckhbw_mm_mmm64, &MmxLanes.UnpackHigh<UnpackLowBytes>);
+        t.Row(Code.Punpcklwd_mm_mmm32, &MmxLanes.Packed<UnpackLowWords>);
+        t.Row(Code.Punpckhwd_mm_mmm64, &MmxLanes.UnpackHigh<UnpackLowWords>);
+        t.Row(Code.Punpckldq_mm_mmm32, &MmxLanes.Packed<UnpackLowDoublewords>);
+        t.Row(Code.Punpckhdq_mm_mmm64, &MmxLanes.UnpackHigh<UnpackLowDoublewords>);
+        t.Row(Code.Pshufb_mm_mmm64, &MmxLanes.Packed<ShuffleEightBytes>);
+        t.Row(Code.Pshufw_mm_mmm64_imm8, &MmxLanes.Packed<ShuffleLowWords>);
+        t.Row(Code.Palignr_mm_mmm64_imm8, &MmxLanes.Packed<AlignEightRight>);
+        t.Row(Code.Movd_mm_rm32, &Element<uint>.LoadMmx);
+        t.Row(Code.Movd_rm32_mm, &Element<uint>.StoreMmx);
+        t.Row(Code.Movq_mm_rm64, &Element<ulong>.LoadMmx);
+        t.Row(Code.Movq_rm64_mm, &Element<ulong>.StoreMmx);
+        t.Row(Code.Pextrw_r32_mm_imm8, &Element<ushort>.ExtractMmx);
+        t.Row(Code.Pinsrw_mm_r32m16_imm8, &Element<ushort>.InsertMmx);
+        t.Row(Code.Pmovmskb_r32_mm, &MmxMoves.Signs);
+        t.Row(Code.Pextrw_r64_mm_imm8, &Element<ushort>.ExtractMmx);
+        t.Row(Code.Pinsrw_mm_r64m16_imm8, &Element<ushort>.InsertMmx);
+        t.Row(Code.Pmovmskb_r64_mm, &MmxMoves.Signs);
+        t.Row(Code.Movq_mm_mmm64, &MmxMoves.Load);
+        t.Row(Code.Movq_mmm64_mm, &MmxMoves.Store);
+        t.Row(Code.Movntq_m64_mm, &MmxMoves.Store);
+        t.Row(Code.Movq2dq_xmm_mm, &MmxMoves.ToXmm);
+        t.Row(Code.Movdq2q_mm_xmm, &MmxMoves.FromXmm);
+    }
+}
