@@ -77,16 +77,6 @@ internal sealed unsafe class VectorOps
     private static Register Operand(in Instruction instruction, int operand) =>
         operand < instruction.OpCount && instruction.GetOpKind(operand) == OpKind.Register && instruction.GetOpRegister(operand) is var r && !r.IsGPR() ? r : Register.None;
 
-    private static bool HasMemory(in Instruction instruction)
-    {
-        for (int i = 0; i < instruction.OpCount; i++)
-        {
-            if (instruction.GetOpKind(i) == OpKind.Memory)
-                return true;
-        }
-        return false;
-    }
-
     /// <summary>The last operand is a register in the immediate byte.</summary>
     private static bool Is4(in Instruction instruction) => instruction.OpCount == 4 && instruction.GetOpKind(3) == OpKind.Register;
 

@@ -9,7 +9,7 @@ public sealed unsafe class FloatCores
     /// <summary>Instructions of the table: all whose execution can raise SIMD floating-point exceptions, and the approximations.</summary>
     private static readonly Code[] codes = [.. Enum.GetValues<Code>().Where(IsFloat)];
 
-    private static bool IsFloat(Code code) => VectorTable.Instance[code] != null && (VectorTraits.Flags(Plain(code)) & VectorFlags.Float) != 0;
+    private static bool IsFloat(Code code) => VectorTable.Instance[code] != null && (VectorTraits.Of(code).Flags & VectorFlags.Float) != 0;
 
     public static TheoryData<Code> Codes => [.. codes];
 
