@@ -87,6 +87,9 @@ internal sealed unsafe class VectorOps
         op->Code = instruction.Code;
         VectorTraits traits = VectorTraits.Of(instruction.Code);
         op->Flags = traits.Flags;
+        // With a memory operand these have nothing to do with MMX registers.
+        if (instruction.Code is Code.Cvtpi2ps_xmm_mmm64 or Code.Cvtpi2pd_xmm_mmm64 && HasMemory(instruction))
+            op->Flags &= ~(VectorFlags.Mmx | VectorFlags.Waits);
         op->MemoryBytes = traits.MemoryBytes;
         op->Alignment = traits.Alignment;
         op->X87Opcode = traits.X87Opcode;

@@ -80,8 +80,7 @@ internal sealed class VectorTraits
         for (int i = 0; i < info.OpCount; i++)
         {
             string kind = info.GetOpKind(i).ToString();
-            // CVTPI2PS and CVTPI2PD with a memory operand have nothing to do with MMX.
-            mm |= kind.StartsWith("mm_", StringComparison.Ordinal) && instruction.GetOpKind(i) == OpKind.Register;
+            mm |= kind.StartsWith("mm_", StringComparison.Ordinal);
             xmm |= kind.StartsWith("xmm", StringComparison.Ordinal) || kind.StartsWith("ymm", StringComparison.Ordinal);
         }
         foreach (CpuidFeature feature in code.CpuidFeatures())
