@@ -103,9 +103,9 @@ internal static unsafe partial class Lowering
         op->IndexSlot = RegisterSlot(op->Index);
         op->BlockDisp = op->Base == Op.RipBase ? op->Disp + op->BlockOffset + op->Length : op->Disp;
         op->SegmentSlot = SegmentTerm(op->Segment, mode);
-        if (op->SegmentSlot == UnmatchableSlot)
+        if (op->SegmentSlot == UnmatchableSlot && Rules[(int)op->Code].Form != Form.Lea)
         {
-            // Nothing the guest computes may lead back to a matching address.
+            // Nothing the guest computes may lead back to a matching address. LEA has none: what it computes is its result.
             op->BaseSlot = op->IndexSlot = ZeroSlot;
             op->BlockDisp = 0;
         }
