@@ -1,6 +1,8 @@
 #!/bin/sh
-# Fetches Debian's cloud kernel (linux-image-6.1.*-cloud-amd64) and unpacks its vmlinuz to samples/linux/cache/vmlinuz.
-# Needs apt-get and dpkg-deb (any Debian or Ubuntu) and a network; installs nothing.
+# Fetches Debian's cloud kernel (linux-image-6.1.*-cloud-amd64) and unpacks its vmlinuz to samples/linux/cache/vmlinuz, or to the folder that is given.
+# Prints the file's name. Needs apt-get and dpkg-deb (any Debian or Ubuntu) and a network; installs nothing.
+#
+#     samples/linux/fetch-kernel.sh [folder]
 set -eu
 
 fail() {
@@ -9,7 +11,7 @@ fail() {
     exit 1
 }
 
-cache=$(cd "$(dirname "$0")" && pwd)/cache
+cache=${1:-$(cd "$(dirname "$0")" && pwd)/cache}
 mkdir -p "$cache"
 if [ -s "$cache/vmlinuz" ]; then
     echo "$cache/vmlinuz"
@@ -29,8 +31,10 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-(cd "$work" && apt-get download "$package") > "$work/log" 2>&1 || fail "cannot download $package: $(tail -n 1 "$work/log")"
+(cd "$work" && apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=20 download "$package") > "$work/log" 2>&1 || fail "cannot download $package: $(tail -n 1 "$work/log")"
 dpkg-deb --extract "$work"/*.deb "$work/root" || fail "cannot unpack $package"
-cp "$work"/root/boot/vmlinuz-* "$cache/vmlinuz" || fail "$package has no /boot/vmlinuz"
+# A copy beside the place and then a rename: whoever looks finds a whole file or none.
+cp "$work"/root/boot/vmlinuz-* "$cache/vmlinuz.$$" || fail "$package has no /boot/vmlinuz"
 basename "$work"/root/boot/vmlinuz-* > "$cache/version"
+mv "$cache/vmlinuz.$$" "$cache/vmlinuz"
 echo "$cache/vmlinuz"

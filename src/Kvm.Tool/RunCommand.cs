@@ -70,29 +70,21 @@ internal static class RunCommand
 
     private static int Run(IKvmBackend backend, Action<Pc> load, PcOptions options, double timeout, bool stats)
     {
-        using Stream stdout = StandardOutput.Open();
+        using var stdout = new StandardOutput();
+        using var bios = new FirstWords();
         PipeWriter output = PipeWriter.Create(stdout, new StreamPipeWriterOptions(leaveOpen: true));
         using KvmSystem kvm = Backends.Open(backend);
-        using var pc = new Pc(kvm, options with { Output = output });
+        using var pc = new Pc(kvm, options with { Output = output, DebugOutput = PipeWriter.Create(bios) });
         load(pc);
+        ExitStatistics? statistics = stats ? new ExitStatistics(pc) : null;
         using var interrupt = new CancelKey(pc.Stop);
         long start = TimeProvider.System.GetTimestamp();
         GuestStop stop = pc.Run(timeout > 0 ? TimeSpan.FromSeconds(timeout) : null);
         TimeSpan elapsed = TimeProvider.System.GetElapsedTime(start);
+        // Setup code that gives up says so through the BIOS; a kernel that prints to the serial port has said it all there.
+        if (stdout.Written == 0 && bios.Text.Length > 0) Console.Error.WriteLine($"kvm: the guest printed through its BIOS: {bios.Text}");
         Console.Error.WriteLine($"kvm: {backend.Name}: {stop}");
-        if (stats) WriteStats(pc, elapsed);
+        statistics?.Write(Console.Error, elapsed);
         return GuestExit.Code(stop);
-    }
-
-    /// <summary>Exits to this program by reason, and the kernel's own counters.</summary>
-    private static void WriteStats(Pc pc, TimeSpan elapsed)
-    {
-        CultureInfo english = CultureInfo.InvariantCulture;
-        Console.Error.WriteLine(string.Create(english, $"kvm: {elapsed.TotalSeconds:0.00} s, {pc.Loop.Exits} exits to userspace:"));
-        foreach ((int reason, long count) in pc.Loop.ExitsByReason.OrderByDescending(r => r.Value))
-            Console.Error.WriteLine(string.Create(english, $"kvm: {count,12} {ExitNames.Of(reason)}"));
-        Console.Error.WriteLine("kvm: the kernel's counters of the vCPU that are not 0:");
-        foreach ((string name, ulong value) in pc.Vcpu.ReadStats().Where(s => s.Value != 0 && !s.Key.EndsWith("_ns", StringComparison.Ordinal)).OrderByDescending(s => s.Value))
-            Console.Error.WriteLine(string.Create(english, $"kvm: {value,12} {name}"));
     }
 }

@@ -7,6 +7,7 @@ namespace Kvm.Vmm;
 /// <summary>The CPUID that a guest sees: everything KVM supports, told apart for this vCPU.</summary>
 public static class GuestCpuid
 {
+    private const ulong ApicBaseEnable = 1 << 11;  // IA32_APIC_BASE
     private const uint ApicBit = 1 << 9;           // leaf 1 EDX
     private const uint X2ApicBit = 1 << 21;        // leaf 1 ECX
     private const uint TscDeadlineBit = 1 << 24;   // leaf 1 ECX
@@ -16,8 +17,20 @@ public static class GuestCpuid
     private const uint NeedLapic = (1u << KVM_FEATURE_ASYNC_PF) | (1u << KVM_FEATURE_PV_EOI) | (1u << KVM_FEATURE_PV_UNHALT) |
         (1u << KVM_FEATURE_ASYNC_PF_VMEXIT) | (1u << KVM_FEATURE_PV_SEND_IPI) | (1u << KVM_FEATURE_ASYNC_PF_INT);
 
+    /// <summary>Sets the vCPU's CPUID, and switches its local APIC off where nobody emulates one.</summary>
+    /// <param name="kvm">Says what is supported.</param>
+    /// <param name="vcpu">Not run yet.</param>
+    /// <param name="irqchip">There is a local APIC, in the kernel.</param>
     public static void Apply(KvmSystem kvm, Vcpu vcpu, bool irqchip)
     {
+        if (!irqchip)
+        {
+            // KVM shows the APIC bit of leaf 1 as IA32_APIC_BASE.EN is, whatever KVM_SET_CPUID2 says; and a guest that believes it waits for registers that nobody answers.
+            kvm_sregs sregs = vcpu.SRegs;
+            sregs.apic_base &= ~ApicBaseEnable;
+            vcpu.SRegs = sregs;
+        }
+
         kvm_cpuid_entry2[] entries = kvm.GetSupportedCpuid();
         foreach (ref kvm_cpuid_entry2 entry in entries.AsSpan()) Adjust(ref entry, kvm, vcpu.Id, irqchip);
         vcpu.SetCpuid(entries);

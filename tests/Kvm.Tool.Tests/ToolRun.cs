@@ -45,7 +45,8 @@ internal sealed record ToolRun(int ExitCode, string Output, string Errors)
 
     private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "kvm.dll");
 
-    private static Process Start(string program, string[] arguments)
+    /// <summary>Any program, with nothing to read and its output for the caller.</summary>
+    public static Process Start(string program, string[] arguments)
     {
         var start = new ProcessStartInfo(program)
         {

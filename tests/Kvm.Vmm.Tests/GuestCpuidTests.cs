@@ -1,0 +1,56 @@
+using System.IO.Pipelines;
+using Iced.Intel;
+using Kvm.Client;
+using Kvm.Client.Tests;
+using Kvm.Vmm.Boot;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace Kvm.Vmm.Tests;
+
+/// <summary>What the guest's own CPUID instruction shows.</summary>
+public class GuestCpuidTests
+{
+    public static TheoryData<string> All => Kernels.All;
+
+    /// <summary>KVM makes leaf 1 EDX.9 follow IA32_APIC_BASE.EN: clearing the bit in the table alone is not enough.</summary>
+    [SkippableTheory, MemberData(nameof(All))]
+    public void Without_an_irqchip_there_is_no_local_apic(string kernel)
+    {
+        uint[] leaf = Leaf(kernel, 1);
+        (leaf[3] >> 9 & 1).Should().Be(0, "APIC");
+        (leaf[2] >> 21 & 1).Should().Be(0, "x2APIC");
+        (leaf[2] >> 24 & 1).Should().Be(0, "TSC deadline timer");
+        (leaf[2] >> 31).Should().Be(1, "a hypervisor is present");
+        (leaf[1] >> 24).Should().Be(0, "the APIC id is the vCPU's");
+    }
+
+    [SkippableTheory, MemberData(nameof(All))]
+    public void Hypervisor_is_kvm_without_features_that_need_a_local_apic(string kernel)
+    {
+        Leaf(kernel, 0x40000000)[1..].Should().Equal(0x4b4d564b, 0x564b4d56, 0x4d); // "KVMKVMKVM"
+        const uint AsyncPf = 1 << 4, PvEoi = 1 << 6, PvUnhalt = 1 << 7;
+        (Leaf(kernel, 0x40000001)[0] & (AsyncPf | PvEoi | PvUnhalt)).Should().Be(0);
+    }
+
+    /// <summary>EAX, EBX, ECX, EDX.</summary>
+    private static uint[] Leaf(string kernel, uint function)
+    {
+        var c = new Assembler(16);
+        c.mov(eax, function);
+        c.xor(ecx, ecx);
+        c.cpuid();
+        c.mov(__dword_ptr[0x8000], eax);
+        c.mov(__dword_ptr[0x8004], ebx);
+        c.mov(__dword_ptr[0x8008], ecx);
+        c.mov(__dword_ptr[0x800c], edx);
+        c.cli();
+        c.hlt();
+        using var code = new MemoryStream();
+        c.Assemble(new StreamCodeWriter(code), 0x7c00);
+        using KvmSystem kvm = Kernels.Open(kernel);
+        using var pc = new Pc(kvm, new PcOptions { Memory = 4 << 20, Irqchip = false });
+        FlatLoader.Load16(pc.Ram, pc.Vcpu, code.ToArray());
+        pc.Run(TimeSpan.FromSeconds(20)).Reason.Should().Be(GuestStopReason.Halted);
+        return [.. Enumerable.Range(0, 4).Select(i => pc.Ram.Read<uint>(0x8000 + (ulong)i * 4))];
+    }
+}
