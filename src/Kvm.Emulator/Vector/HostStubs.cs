@@ -102,9 +102,6 @@ internal sealed unsafe class HostStubs
             Emit(Instruction.Create(Code.Stmxcsr_m32, Area(VectorUnit.HostMxcsrOffset)));
         if (legacyUnit)
             Emit(Instruction.Create(Code.Fxrstor64_m512byte, State(fxOffset)));
-        bool all = guest.Mnemonic is Mnemonic.Vzeroupper or Mnemonic.Vzeroall;
-        if (all)
-            EveryVector(guest, load: true);
         LoadOperands(vex);
         Implicit(guest, load: true, vex);
         if (mxcsr && !legacyUnit)
@@ -122,8 +119,6 @@ internal sealed unsafe class HostStubs
         }
         StoreOperands(legacyUnit, vex);
         Implicit(guest, load: false, vex);
-        if (all)
-            EveryVector(guest, load: false);
         if (mxcsr)
         {
             if (!legacyUnit)
@@ -138,7 +133,7 @@ internal sealed unsafe class HostStubs
 
     /// <summary>
     /// Not those whose memory operand is not simply its bytes (masked, gathered, dependent on the mode), and not those that would load control registers
-    /// with values that the host might refuse. VZEROUPPER and VZEROALL depend on the mode too.
+    /// with values that the host might refuse. VZEROUPPER and VZEROALL have nothing to compute.
     /// </summary>
     internal static bool IsPlain(Mnemonic mnemonic) => mnemonic is not (Mnemonic.Ldmxcsr or Mnemonic.Stmxcsr or Mnemonic.Vldmxcsr or Mnemonic.Vstmxcsr
         or Mnemonic.Fldenv or Mnemonic.Fnstenv or Mnemonic.Fstenv or Mnemonic.Fnsave or Mnemonic.Fsave or Mnemonic.Frstor or Mnemonic.Fldcw or Mnemonic.Fnstcw
@@ -264,19 +259,6 @@ internal sealed unsafe class HostStubs
         }
         if (!load && strings && !mask)
             Emit(Instruction.Create(Code.Mov_rm64_r64, State(gprOffset + 8), Register.RCX));
-    }
-
-    /// <summary>All registers there are: eight outside 64-bit code.</summary>
-    private void EveryVector(in Instruction guest, bool load)
-    {
-        for (int n = 0; n < (guest.CodeSize == CodeSize.Code64 ? 16 : 8); n++)
-        {
-            IcedMemory low = State(fxOffset + VectorUnit.FxXmm + (n * 16)), high = State(ymmOffset + (n * 16));
-            if (load)
-                LoadVector(n, low, true, high);
-            else
-                StoreVector(n, low, true, high);
-        }
     }
 
     private static IcedMemory State(int offset) => new(Register.RDI, offset, 1);
