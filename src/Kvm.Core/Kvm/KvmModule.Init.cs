@@ -68,9 +68,6 @@ public sealed partial class KvmModule
 
         r = AsyncPfInit();
         if (r.IsError) goto out_free_4;
-        VmOperations.Owner = vendor;
-        VcpuOperations.Owner = vendor;
-        VmDeviceOperations.Owner = vendor;
         _deviceOperations = new KvmDeviceOperations(new KvmDevice(this)) { Owner = vendor };
         _syscore = Host.RegisterSyscoreOps(Suspend, Resume);
         InitDebug();
@@ -130,9 +127,6 @@ public sealed partial class KvmModule
         CpusHardwareEnabled = null;
         VfioOpsExit();
         Vendor = null;
-        VmOperations.Owner = null;
-        VcpuOperations.Owner = null;
-        VmDeviceOperations.Owner = null;
     }
 
     [KernelFunction("check_processor_compat", File = "virt/kvm/kvm_main.c")]
