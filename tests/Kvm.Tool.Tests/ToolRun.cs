@@ -5,9 +5,15 @@ namespace Kvm.Tool.Tests;
 /// <summary>One run of the <c>kvm</c> command, as a user runs it.</summary>
 internal sealed record ToolRun(int ExitCode, string Output, string Errors)
 {
-    public static ToolRun Of(params string[] arguments)
+    public static ToolRun Of(params string[] arguments) => Program(s_program, null, arguments);
+
+    /// <summary>One run of a program, to its end.</summary>
+    /// <param name="assembly">The program's .dll.</param>
+    /// <param name="folder">Where it runs; null: here.</param>
+    /// <param name="arguments">Its arguments.</param>
+    public static ToolRun Program(string assembly, string? folder, params string[] arguments)
     {
-        using Process process = Start(arguments);
+        using Process process = Start("dotnet", [assembly, .. arguments], folder);
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         if (!process.WaitForExit(TimeSpan.FromMinutes(3)))
@@ -46,13 +52,14 @@ internal sealed record ToolRun(int ExitCode, string Output, string Errors)
     private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "kvm.dll");
 
     /// <summary>Any program, with nothing to read and its output for the caller.</summary>
-    public static Process Start(string program, string[] arguments)
+    public static Process Start(string program, string[] arguments, string? folder = null)
     {
         var start = new ProcessStartInfo(program)
         {
             RedirectStandardInput = true, // not the terminal of whoever runs the tests
             RedirectStandardOutput = true,
             RedirectStandardError = true,
+            WorkingDirectory = folder ?? "",
         };
         foreach (string argument in arguments) start.ArgumentList.Add(argument);
         Process process = Process.Start(start)!;

@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using Kvm.Client.Interop;
+using Kvm.Interop;
 using static Kvm.Abi.Uapi;
 
 namespace Kvm.Client.Backends;
@@ -27,7 +27,7 @@ internal sealed unsafe class NativeBackend : IKvmBackend
 
     public long Mmap(int fd, ulong length, int prot, int flags, long offset)
     {
-        void* address = LibC.mmap(null, (nuint)length, prot, flags, fd, (nint)offset);
+        void* address = LibC.mmap(null, (nuint)length, prot, flags, fd, offset);
         return (nint)address != -1 ? (long)address : -LibC.errno;
     }
 
@@ -54,13 +54,13 @@ internal sealed unsafe class NativeBackend : IKvmBackend
 
     public long Lseek(int fd, long offset, int whence)
     {
-        nint result = LibC.lseek(fd, (nint)offset, whence);
+        long result = LibC.lseek(fd, offset, whence);
         return result >= 0 ? result : -LibC.errno;
     }
 
     public long Poll(int fd)
     {
-        var poll = new LibC.PollFd { fd = fd, events = POLLIN | POLLPRI | POLLOUT };
+        var poll = new LibC.pollfd { fd = fd, events = POLLIN | POLLPRI | POLLOUT };
         int result = LibC.poll(&poll, 1, 0);
         return result >= 0 ? (poll.revents & POLLNVAL) != 0 ? -(long)Abi.Errno.EBADF : poll.revents : -LibC.errno;
     }

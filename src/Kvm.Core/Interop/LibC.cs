@@ -2,7 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace Kvm.Interop;
 
-/// <summary>The C library calls that the host needs; names verbatim.</summary>
+/// <summary>
+/// The C library's functions, names verbatim: the only file with P/Invokes, compiled into each assembly that needs it. The members are named as in Tmds.LibC, which
+/// can replace this file.
+/// </summary>
 internal static unsafe partial class LibC
 {
     public const int PROT_NONE = 0;
@@ -17,6 +20,10 @@ internal static unsafe partial class LibC
     public const int MAP_FIXED_NOREPLACE = 0x100000;
     public const uint MFD_CLOEXEC = 1;
     public const int MADV_REMOVE = 9;
+    public const int SA_SIGINFO = 0x4;
+    public const int SA_RESTART = 0x10000000;
+    public const int SYS_gettid = 186;
+    public const int SYS_tgkill = 234;
 
     public static readonly void* MAP_FAILED = (void*)-1;
 
@@ -27,7 +34,56 @@ internal static unsafe partial class LibC
         public void* iov_base;
         public nuint iov_len;
     }
+
+    [StructLayout(LayoutKind.Sequential)]
+    public struct pollfd
+    {
+        public int fd;
+        public short events;
+        public short revents;
+    }
 #pragma warning restore CS8981
+
+    /// <summary><c>struct sigaction</c> of glibc and musl on x86-64.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct SigAction
+    {
+        public nint sa_handler;
+        public fixed ulong sa_mask[16];
+        public int sa_flags;
+        public nint sa_restorer;
+    }
+
+    /// <summary>The errno of the last call on this thread: to be read in the statement after it.</summary>
+    public static int errno => Marshal.GetLastPInvokeError();
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int open(string pathname, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int dup(int oldfd);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int ioctl(int fd, nuint request, nuint arg);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int eventfd(uint initval, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial long lseek(int fd, long offset, int whence);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int poll(pollfd* fds, nuint nfds, int timeout);
+
+    /// <summary>The first real-time signal that the C library leaves free.</summary>
+    [LibraryImport("libc")]
+    public static partial int __libc_current_sigrtmin();
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int sigaction(int signum, SigAction* act, SigAction* oldact);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint syscall(nint number, nint arg1, nint arg2, nint arg3);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial void* mmap(void* addr, nuint length, int prot, int flags, int fd, long offset);

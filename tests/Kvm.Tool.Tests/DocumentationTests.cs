@@ -1,0 +1,108 @@
+using System.Diagnostics;
+using System.Text.RegularExpressions;
+
+namespace Kvm.Tool.Tests;
+
+/// <summary>What README.md and docs/*.md tell the reader to type and to paste works.</summary>
+public partial class DocumentationTests
+{
+    private const string FetchedKernel = "samples/linux/cache/vmlinuz";
+
+    private static readonly string s_root = FindRoot();
+
+    /// <summary>Programs of the README, and what they print.</summary>
+    public static TheoryData<string, string> Programs => new()
+    {
+        { "Hello", "the guest says 4\n" },
+        { "Syscalls", "0\n-EEXIST\n-ENOTTY\n-ENOMEM\n3\n0xfff0\n" },
+    };
+
+    /// <summary>The sample is what the README shows, to the letter; that it compiles is the build's business.</summary>
+    [Theory, MemberData(nameof(Programs))]
+    public void Program_of_the_readme_is_the_sample_and_prints_what_it_says(string sample, string output)
+    {
+        string source = File.ReadAllText(Path.Combine(s_root, "samples", sample, "Program.cs")).ReplaceLineEndings("\n").Trim();
+        Blocks("README.md", "csharp").Should().Contain(source);
+        ToolRun run = ToolRun.Program(Path.Combine(AppContext.BaseDirectory, sample + ".dll"), s_root);
+        run.ExitCode.Should().Be(0, run.Errors);
+        run.Output.ReplaceLineEndings("\n").Should().Be(output);
+    }
+
+    [Fact]
+    public void Every_csharp_block_is_a_sample() =>
+        Documents.SelectMany(d => Blocks(d, "csharp")).Should().HaveCount(Programs.Count());
+
+    /// <summary>Lines of sh blocks, without comments.</summary>
+    public static TheoryData<string, string> Commands
+    {
+        get
+        {
+            var data = new TheoryData<string, string>();
+            foreach (string document in Documents)
+            {
+                foreach (string line in Blocks(document, "sh").SelectMany(b => b.Split('\n')))
+                {
+                    string command = Comment().Replace(line, "").Trim();
+                    if (command.Length > 0) data.Add(document, command);
+                }
+            }
+
+            return data;
+        }
+    }
+
+    [SkippableTheory, MemberData(nameof(Commands))]
+    public void Command_works(string document, string command)
+    {
+        string[] words = command.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        switch (words)
+        {
+            case ["dotnet", "test", var solution]: // this very run
+                File.Exists(Path.Combine(s_root, solution)).Should().BeTrue(document);
+                break;
+            case ["dotnet", "run", "--project", var project, .. var rest]:
+                Run(project, rest is ["--", .. var arguments] ? arguments : rest);
+                break;
+            case ["samples/linux/fetch-kernel.sh"]:
+                Skip.If(OperatingSystem.IsWindows(), "there is no sh");
+                Process.Start("sh", ["-n", Path.Combine(s_root, words[0])]).WaitForExit();
+                File.Exists(DebianKernel.Path).Should().BeTrue("the script, or somebody, fetched it");
+                break;
+            default:
+                Assert.Fail($"{document} says: {command}; teach this test how to check that");
+                break;
+        }
+    }
+
+    private static void Run(string project, string[] arguments)
+    {
+        string name = Path.GetFileName(project);
+        File.Exists(Path.Combine(s_root, project, name + ".csproj")).Should().BeTrue();
+        string program = Path.Combine(AppContext.BaseDirectory, (name == "Kvm.Tool" ? "kvm" : name) + ".dll");
+        File.Exists(program).Should().BeTrue("{0} is not among this project's references", project);
+        string kernel = arguments.Contains(FetchedKernel) ? DebianKernel.Path : "";
+        bool native = arguments.Contains("native");
+        ToolRun run = ToolRun.Program(program, s_root, [.. arguments.Select(a => a == FetchedKernel ? kernel : a)]);
+        Skip.If(native && run.ExitCode != 0 && run.Errors.Contains("open(/dev/kvm)", StringComparison.Ordinal), $"no usable /dev/kvm on this host: {run.Errors.Trim()}");
+        run.ExitCode.Should().Be(0, run.Errors);
+    }
+
+    private static IEnumerable<string> Documents =>
+        Directory.GetFiles(Path.Combine(s_root, "docs"), "*.md").Order(StringComparer.Ordinal).Select(f => "docs/" + Path.GetFileName(f)).Prepend("README.md");
+
+    private static IEnumerable<string> Blocks(string document, string language) =>
+        Fence().Matches(File.ReadAllText(Path.Combine(s_root, document)).ReplaceLineEndings("\n")).Where(m => m.Groups["language"].Value == language).Select(m => m.Groups["text"].Value.Trim());
+
+    private static string FindRoot()
+    {
+        DirectoryInfo at = new(AppContext.BaseDirectory);
+        while (!File.Exists(Path.Combine(at.FullName, "Kvm.sln"))) at = at.Parent!;
+        return at.FullName;
+    }
+
+    [GeneratedRegex("^```(?<language>\\w+)\n(?<text>.*?)^```$", RegexOptions.Singleline | RegexOptions.Multiline)]
+    private static partial Regex Fence();
+
+    [GeneratedRegex(@"(^|\s)#.*$")]
+    private static partial Regex Comment();
+}
