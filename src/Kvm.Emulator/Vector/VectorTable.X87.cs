@@ -56,14 +56,22 @@ internal sealed unsafe partial class VectorTable
         t.Row(Code.Fldlg2, &X87Transfers.Fldlg2);
         t.Row(Code.Fldln2, &X87Transfers.Fldln2);
         t.Row(Code.Fldz, &X87Transfers.Fldz);
+        t.Row(Code.F2xm1, &X87Transcendentals.F2xm1);
+        t.Row(Code.Fyl2x, &X87Transcendentals.Fyl2x);
+        t.Row(Code.Fptan, &X87Transcendentals.Fptan);
+        t.Row(Code.Fpatan, &X87Transcendentals.Fpatan);
         t.Row(Code.Fxtract, &X87Arithmetic.Fxtract);
         t.Row(Code.Fprem1, &X87Arithmetic.Fprem1);
         t.Row(Code.Fdecstp, &X87Transfers.Fdecstp);
         t.Row(Code.Fincstp, &X87Transfers.Fincstp);
         t.Row(Code.Fprem, &X87Arithmetic.Fprem);
+        t.Row(Code.Fyl2xp1, &X87Transcendentals.Fyl2xp1);
         t.Row(Code.Fsqrt, &X87Arithmetic.Unary<Sqrt>);
+        t.Row(Code.Fsincos, &X87Transcendentals.Fsincos);
         t.Row(Code.Frndint, &X87Arithmetic.Unary<RndInt>);
         t.Row(Code.Fscale, &X87Arithmetic.Fscale);
+        t.Row(Code.Fsin, &X87Transcendentals.Fsin);
+        t.Row(Code.Fcos, &X87Transcendentals.Fcos);
     }
 
     private static void RegisterDADB(VectorTable t)

@@ -51,6 +51,9 @@ internal sealed unsafe class CoreComparison : IDisposable
     /// <summary>The operand area the next case starts from; arithmetic flags at <see cref="VectorUnit.FlagsOffset"/>.</summary>
     internal byte* Area { get; }
 
+    /// <summary>What the C# core has left of the last case.</summary>
+    internal CpuState* Managed => managed;
+
     internal Tolerance? Tolerate { get; set; }
 
     internal VectorFlags Traits { get; private set; }
@@ -110,6 +113,28 @@ internal sealed unsafe class CoreComparison : IDisposable
             return true;
         Tolerate?.Invoke(State, host, managed, hostArea, managedArea);
         return Equal();
+    }
+
+    /// <summary>Runs the C# core alone, and adds the x87 state, the memory operand and the flags it leaves to a digest (FNV-1a).</summary>
+    internal ulong RunManaged(ulong digest)
+    {
+        *managed = *State;
+        Buffer.MemoryCopy(Area, managedArea, VectorUnit.AreaSize, VectorUnit.AreaSize);
+        Op op = managedOp;
+        ManagedOf->Managed(managed, &op, managedArea);
+        Ignore(managed, managedArea);
+        digest = Add(digest, managed->Fx, VectorUnit.FxTags + 1);
+        for (int i = 0; i < 8; i++)
+            digest = Add(digest, managed->Fx + VectorUnit.FxSt + 16 * i, 10);
+        digest = Add(digest, managedArea, ManagedOf->MemoryBytes);
+        return Add(digest, managedArea + VectorUnit.FlagsOffset, 2);
+    }
+
+    private static ulong Add(ulong digest, byte* bytes, int count)
+    {
+        for (int i = 0; i < count; i++)
+            digest = (digest ^ bytes[i]) * 0x100000001b3;
+        return digest;
     }
 
     private bool Equal()

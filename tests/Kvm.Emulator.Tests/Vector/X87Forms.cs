@@ -38,5 +38,10 @@ internal static class X87Forms
 
     internal static int MemoryBytes(Code code) => code.ToOpCode().MemorySize.GetSize();
 
+    /// <summary>Control word, status word, environment, whole state, initialization.</summary>
+    internal static bool IsStateTransfer(Code code) => code.Mnemonic() is Mnemonic.Fldenv or Mnemonic.Fnstenv or Mnemonic.Fstenv or Mnemonic.Fnsave or Mnemonic.Fsave
+        or Mnemonic.Frstor or Mnemonic.Fldcw or Mnemonic.Fnstcw or Mnemonic.Fstcw or Mnemonic.Fnstsw or Mnemonic.Fstsw or Mnemonic.Fninit or Mnemonic.Finit
+        or Mnemonic.Fnclex or Mnemonic.Fclex or Mnemonic.Wait or Mnemonic.Feni or Mnemonic.Fdisi or Mnemonic.Fsetpm;
+
     internal static bool IsInteger(Code code) => code.ToOpCode().MemorySize is MemorySize.Int16 or MemorySize.Int32 or MemorySize.Int64;
 }

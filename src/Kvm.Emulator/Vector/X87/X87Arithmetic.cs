@@ -33,7 +33,8 @@ internal static unsafe class X87Arithmetic
     /// <summary>ST(i) = ST(i) op ST(0), then ST(0) is popped.</summary>
     internal static void Popping<TOp>(CpuState* s, Op* op, byte* m) where TOp : struct, IX87Binary => Registers<TOp>(s, op->Reg, 0, pop: true);
 
-    private static void Registers<TOp>(CpuState* s, int destination, int source, bool pop) where TOp : struct, IX87Binary
+    /// <summary>ST(destination) = ST(destination) op ST(source); one of them is ST(0).</summary>
+    internal static void Registers<TOp>(CpuState* s, int destination, int source, bool pop) where TOp : struct, IX87Binary
     {
         var x = new X87Stack(s);
         Float80 result = Float80.Indefinite;
