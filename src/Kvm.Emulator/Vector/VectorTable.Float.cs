@@ -134,11 +134,11 @@ internal sealed unsafe partial class VectorTable
         t.Row(Code.Addsubps_xmm_xmmm128, &FloatArithmetic.Alternating<Binary32, Legacy128>);
         t.Row(Code.VEX_Vaddsubps_xmm_xmm_xmmm128, &FloatArithmetic.Alternating<Binary32, Vex128>);
         t.Row(Code.VEX_Vaddsubps_ymm_ymm_ymmm256, &FloatArithmetic.Alternating<Binary32, Vex256>);
-        t.Row(Code.Dpps_xmm_xmmm128_imm8, &FloatArithmetic.DotProduct<Binary32, Legacy128>);
-        t.Row(Code.VEX_Vdpps_xmm_xmm_xmmm128_imm8, &FloatArithmetic.DotProduct<Binary32, Vex128>);
-        t.Row(Code.VEX_Vdpps_ymm_ymm_ymmm256_imm8, &FloatArithmetic.DotProduct<Binary32, Vex256>);
-        t.Row(Code.Dppd_xmm_xmmm128_imm8, &FloatArithmetic.DotProduct<Binary64, Legacy128>);
-        t.Row(Code.VEX_Vdppd_xmm_xmm_xmmm128_imm8, &FloatArithmetic.DotProduct<Binary64, Vex128>);
+        t.Row(Code.Dpps_xmm_xmmm128_imm8, &FloatDotProduct.Packed<Binary32, Legacy128>);
+        t.Row(Code.VEX_Vdpps_xmm_xmm_xmmm128_imm8, &FloatDotProduct.Packed<Binary32, Vex128>);
+        t.Row(Code.VEX_Vdpps_ymm_ymm_ymmm256_imm8, &FloatDotProduct.Packed<Binary32, Vex256>);
+        t.Row(Code.Dppd_xmm_xmmm128_imm8, &FloatDotProduct.Packed<Binary64, Legacy128>);
+        t.Row(Code.VEX_Vdppd_xmm_xmm_xmmm128_imm8, &FloatDotProduct.Packed<Binary64, Vex128>);
     }
 
     private static void RegisterComparisons(VectorTable t)

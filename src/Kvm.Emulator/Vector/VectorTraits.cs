@@ -179,5 +179,5 @@ internal sealed class VectorTraits
     }
 
     private static readonly string[] arithmetic =
-        ["add", "sub", "mul", "div", "sqrt", "min", "max", "cmp", "cvt", "round", "comis", "ucomis", "dpp", "hadd", "hsub", "fmadd", "fmsub", "fnmadd", "fnmsub", "rcp", "rsqrt"];
+        ["add", "sub", "mul", "div", "sqrt", "min", "max", "cmp", "cvt", "round", "comis", "ucomis", "dpp", "hadd", "hsub", "fmadd", "fmsub", "fnmadd", "fnmsub"];
 }

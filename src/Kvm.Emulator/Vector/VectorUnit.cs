@@ -81,36 +81,23 @@ internal static unsafe class VectorUnit
             v->Managed(s, op, area);
     }
 
-    /// <summary>Unmasked SIMD exceptions: computed with all masked; an unmasked one that was raised takes everything back but its flags.</summary>
+    /// <summary>
+    /// Some SIMD exception is unmasked: computed in C#, where one that is raised does no harm; it takes everything back but the flags. Which flags come with it
+    /// depends on the masks (<see cref="Float.FloatContext"/>), so the host, which must have all of them set, could not tell.
+    /// </summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static bool ComputeUnmasked(Processor cpu, CpuState* s, Op* op, VectorOp* v, byte* area)
     {
-        const uint preComputation = 7; // IE, DE, ZE: found before the result is, so the others are not looked for
         uint before = Mxcsr(s);
         byte* saved = stackalloc byte[fxAndYmm];
         Save(s, saved);
         ulong gpr = op->Reg < 16 ? s->Gpr[op->Reg] : 0;
-        // Unmasked, underflow means a tiny result, exact or not, and is never flushed. Masked, only flushing to zero tells of a tiny exact one.
-        bool tinyTraps = (before & underflowMask) == 0;
-        uint raised = 0;
-        if (tinyTraps)
-        {
-            Mxcsr(s) = (before & ~MxcsrFlags) | MxcsrMasks | flushToZero;
-            Compute(s, op, v, area);
-            raised = Mxcsr(s) & underflow;
-            Restore(s, saved);
-        }
-        Mxcsr(s) = (before & ~(MxcsrFlags | (tinyTraps ? flushToZero : 0))) | MxcsrMasks;
-        Compute(s, op, v, area);
-        raised |= Mxcsr(s) & MxcsrFlags;
-        uint unmasked = raised & ~(before >> 7);
-        if (unmasked == 0)
-        {
-            Mxcsr(s) = before | raised;
+        Mxcsr(s) = before & ~MxcsrFlags;
+        v->Managed(s, op, area);
+        uint raised = Mxcsr(s) & MxcsrFlags;
+        Mxcsr(s) = before | raised;
+        if ((raised & ~(before >> 7)) == 0)
             return true;
-        }
-        if ((unmasked & preComputation) != 0)
-            raised &= preComputation;
         Restore(s, saved);
         if ((v->Flags & VectorFlags.Mmx) != 0)
             BeginMmx(s);
@@ -143,7 +130,6 @@ internal static unsafe class VectorUnit
     }
 
     private const int fxAndYmm = 512 + 256;
-    private const uint underflow = 0x10, underflowMask = 0x800, flushToZero = 0x8000;
 
     private static void Save(CpuState* s, byte* to)
     {

@@ -23,13 +23,6 @@ internal static unsafe class Undefined
         }
     }
 
-    /// <summary>
-    /// Flags of MXCSR that are not compared after an unmasked exception: whether PE comes with overflow or underflow depends on a result with unbounded exponent
-    /// that only a trap handler would see; dot products stop at the step that traps.
-    /// </summary>
-    internal static uint MxcsrFlags(in Instruction instruction, uint mxcsr) => instruction.Mnemonic is Mnemonic.Dpps or Mnemonic.Dppd or Mnemonic.Vdpps or Mnemonic.Vdppd ? 0x3fu
-        : (mxcsr & 0x18) != 0 ? 0x20u : 0;
-
     /// <summary>16-bit double shifts by more than 16.</summary>
     internal static bool Everything(in Instruction instruction) => instruction.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd
         && (instruction.Op1Register.GetSize() == 2) && (instruction.Op2Kind != OpKind.Immediate8 || (instruction.Immediate8 & 31) > 16);

@@ -19,7 +19,7 @@ internal static unsafe class FloatArithmetic
         for (int i = 0; i < S.Bytes; i += FloatOperands.Size<F>())
             F.Store(r + i, O.Apply<F>(F.Load(a + i), F.Load(b + i), ref c));
         FloatOperands.Write<S>(s, op->Reg, r);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     [SkipLocalsInit]
@@ -31,7 +31,7 @@ internal static unsafe class FloatArithmetic
         FloatContext c = FloatOperands.Begin(s);
         ulong a = F.Load(VectorUnit.Xmm(s, FloatOperands.FirstNumber<S>(op))), b = F.Load(FloatOperands.Second(s, op, m, 16, null));
         FloatOperands.WriteScalar<F, S>(s, op, O.Apply<F>(a, b, ref c));
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     [SkipLocalsInit]
@@ -46,7 +46,7 @@ internal static unsafe class FloatArithmetic
         for (int i = 0; i < S.Bytes; i += FloatOperands.Size<F>())
             F.Store(r + i, O.Apply<F>(F.Load(a + i), VectorOp.Immediate(op), ref c));
         FloatOperands.Write<S>(s, op->Reg, r);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     internal static void ScalarUnary<O, F, S>(CpuState* s, Op* op, byte* m)
@@ -57,7 +57,7 @@ internal static unsafe class FloatArithmetic
         FloatContext c = FloatOperands.Begin(s);
         ulong a = F.Load(FloatOperands.Second(s, op, m, 16, null));
         FloatOperands.WriteScalar<F, S>(s, op, O.Apply<F>(a, VectorOp.Immediate(op), ref c));
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     /// <summary>HADDxx, HSUBxx: neighbours within a source, in each 128 bits first those of the first source, then those of the second.</summary>
@@ -77,7 +77,7 @@ internal static unsafe class FloatArithmetic
             F.Store(r + i, O.Apply<F>(F.Load(pair), F.Load(pair + size), ref c));
         }
         FloatOperands.Write<S>(s, op->Reg, r);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     /// <summary>ADDSUBxx: even elements are subtracted, odd ones added.</summary>
@@ -96,35 +96,6 @@ internal static unsafe class FloatArithmetic
             F.Store(r + i, (i & size) == 0 ? SubtractOperation.Apply<F>(x, y, ref c) : AddOperation.Apply<F>(x, y, ref c));
         }
         FloatOperands.Write<S>(s, op->Reg, r);
-        FloatOperands.End(s, c);
-    }
-
-    /// <summary>
-    /// DPPx: in each 128 bits the sum of those products that bits 7:4 of the immediate select, to the elements that bits 3:0 select; zero elsewhere.
-    /// Every product and every sum of two neighbours is rounded.
-    /// </summary>
-    [SkipLocalsInit]
-    internal static void DotProduct<F, S>(CpuState* s, Op* op, byte* m)
-        where F : struct, INativeFormat
-        where S : struct, IFloatShape
-    {
-        byte* scratch = stackalloc byte[FloatOperands.Scratch];
-        byte* a = FloatOperands.First<S>(s, op, scratch), b = FloatOperands.Second(s, op, m, S.Bytes, scratch), r = scratch + FloatOperands.Result;
-        FloatContext c = FloatOperands.Begin(s);
-        int size = FloatOperands.Size<F>(), count = 16 / size;
-        byte immediate = VectorOp.Immediate(op);
-        ulong* term = stackalloc ulong[4];
-        for (int lane = 0; lane < S.Bytes; lane += 16)
-        {
-            for (int i = 0; i < count; i++)
-                term[i] = (immediate >> (4 + i) & 1) != 0 ? MultiplyOperation.Apply<F>(F.Load(a + lane + i * size), F.Load(b + lane + i * size), ref c) : 0;
-            ulong sum = AddOperation.Apply<F>(term[0], term[1], ref c);
-            if (count == 4)
-                sum = AddOperation.Apply<F>(sum, AddOperation.Apply<F>(term[2], term[3], ref c), ref c);
-            for (int i = 0; i < count; i++)
-                F.Store(r + lane + i * size, (immediate >> i & 1) != 0 ? sum : 0);
-        }
-        FloatOperands.Write<S>(s, op->Reg, r);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 }

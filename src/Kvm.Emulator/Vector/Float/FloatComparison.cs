@@ -30,7 +30,7 @@ internal static unsafe class FloatComparison
         for (int i = 0; i < S.Bytes; i += FloatOperands.Size<F>())
             F.Store(r + i, Test<F>(F.Load(a + i), F.Load(b + i), Predicate<S>(op), ref c));
         FloatOperands.Write<S>(s, op->Reg, r);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     internal static void Scalar<F, S>(CpuState* s, Op* op, byte* m)
@@ -40,7 +40,7 @@ internal static unsafe class FloatComparison
         FloatContext c = FloatOperands.Begin(s);
         ulong a = F.Load(VectorUnit.Xmm(s, FloatOperands.FirstNumber<S>(op))), b = F.Load(FloatOperands.Second(s, op, m, 16, null));
         FloatOperands.WriteScalar<F, S>(s, op, Test<F>(a, b, Predicate<S>(op), ref c));
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     internal static void Ordered<F>(CpuState* s, Op* op, byte* m) where F : struct, INativeFormat => ToFlags<F>(s, op, m, signalling: true);
@@ -58,6 +58,6 @@ internal static unsafe class FloatComparison
             Relation.Equal => Flags.ZF,
             _ => 0,
         };
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 }

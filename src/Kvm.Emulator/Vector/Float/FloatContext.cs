@@ -7,7 +7,8 @@ internal enum Rounding : uint { Nearest = 0, Down = 1, Up = 2, TowardZero = 3 }
 
 /// <summary>What MXCSR says to a computation, and the exceptions that it raises.</summary>
 /// <remarks>
-/// The masks matter to the flags themselves: an unmasked underflow is raised by a tiny result that is exact too, and with an unmasked underflow or overflow the
+/// Results are those of masked exceptions; who delivers unmasked ones discards them. But
+/// the masks matter to the flags themselves: an unmasked underflow is raised by a tiny result that is exact too, and with an unmasked underflow or overflow the
 /// precision exception is judged as if the exponent had no bounds (SDM vol 1, "Numeric Overflow Exception", "Numeric Underflow Exception"; as silicon does).
 /// </remarks>
 internal struct FloatContext
@@ -44,4 +45,16 @@ internal struct FloatContext
     }
 
     internal void Raise(uint flags) => Flags |= flags;
+
+    /// <summary>
+    /// All elements have been computed. True: an unmasked exception was raised. If operands were to blame (invalid, denormal, divide by zero) there are no results,
+    /// and no exceptions of them: what <paramref name="earlier"/> steps raised stays.
+    /// </summary>
+    internal bool Traps(uint earlier = 0)
+    {
+        uint unmasked = (Flags & ~earlier) & ~(mxcsr >> 7);
+        if ((unmasked & (Invalid | Denormal | ZeroDivide)) != 0)
+            Flags &= earlier | Invalid | Denormal | ZeroDivide;
+        return unmasked != 0;
+    }
 }

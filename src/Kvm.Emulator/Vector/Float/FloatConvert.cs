@@ -21,7 +21,7 @@ internal static unsafe class FloatConvert
         for (int i = 0; i < count; i++)
             V.Apply(from + i * V.FromBytes, r + i * V.ToBytes, ref c);
         FloatOperands.Write<S>(s, op->Reg, r);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     /// <summary>CVTSS2SD, CVTSD2SS.</summary>
@@ -33,7 +33,7 @@ internal static unsafe class FloatConvert
         FloatContext c = FloatOperands.Begin(s);
         ulong value = SoftFloat.Convert<From, To>(From.Load(FloatOperands.Second(s, op, m, 16, null)), ref c);
         FloatOperands.WriteScalar<To, S>(s, op, value);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     /// <summary>CVTSI2SS, CVTSI2SD.</summary>
@@ -46,7 +46,7 @@ internal static unsafe class FloatConvert
         ulong value = 0;
         V.Apply(op->HasMemory ? m : (byte*)&s->Gpr[op->Rm], (byte*)&value, ref c);
         FloatOperands.WriteScalar<F, S>(s, op, value);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     /// <summary>CVTSS2SI, CVTSD2SI and the truncating ones.</summary>
@@ -56,7 +56,7 @@ internal static unsafe class FloatConvert
         ulong value = 0; // 32-bit results clear the upper half
         V.Apply(FloatOperands.Second(s, op, m, 16, null), (byte*)&value, ref c);
         s->Gpr[op->Reg] = value;
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     private static byte* Mmx(CpuState* s, int number) => s->Fx + VectorUnit.FxSt + (number << 4);
@@ -73,7 +73,7 @@ internal static unsafe class FloatConvert
         }
         for (int i = 0; i < 2; i++)
             V.Apply(from + i * 4, to + i * V.ToBytes, ref c);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     /// <summary>CVTPS2PI, CVTPD2PI and the truncating ones: two integers into an MMX register.</summary>
@@ -88,7 +88,7 @@ internal static unsafe class FloatConvert
         byte* to = Mmx(s, op->Reg);
         *(ulong*)to = value;
         *(ushort*)(to + 8) = 0xffff;
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     /// <summary>VCVTPS2PH: to the r/m operand; bits 1:0 of the immediate are the rounding mode unless bit 2 says to take MXCSR's.</summary>
@@ -108,6 +108,6 @@ internal static unsafe class FloatConvert
             Unsafe.CopyBlockUnaligned(m, r, (uint)S.Bytes / 2);
         else
             FloatOperands.Write<Vex128>(s, op->Rm, r);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 }

@@ -92,7 +92,7 @@ internal static unsafe class FloatFused
         for (int i = 0; i < S.Bytes; i += size)
             F.Store(r + i, Apply<N, F>(F.Load(first + i), F.Load(second + i), F.Load(third + i), G.NegateProduct, (i & size) == 0 ? G.SubtractEven : G.SubtractOdd, ref c));
         FloatOperands.Write<S>(s, op->Reg, r);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     /// <summary>The rest of the destination's low half stays.</summary>
@@ -106,7 +106,7 @@ internal static unsafe class FloatFused
         ulong third = F.Load(FloatOperands.Second(s, op, m, 16, null));
         F.Store(first, Apply<N, F>(F.Load(first), F.Load(VectorUnit.Xmm(s, op->Imm2)), third, G.NegateProduct, G.SubtractEven, ref c));
         FloatOperands.Write<Vex128>(s, op->Reg, first);
-        FloatOperands.End(s, c);
+        FloatOperands.End(s, ref c);
     }
 
     private static ulong Apply<N, F>(ulong first, ulong second, ulong third, bool negateProduct, bool negateAddend, ref FloatContext c)

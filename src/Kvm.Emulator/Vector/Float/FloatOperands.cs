@@ -60,7 +60,11 @@ internal static unsafe class FloatOperands
 
     internal static FloatContext Begin(CpuState* s) => new(VectorUnit.Mxcsr(s));
 
-    internal static void End(CpuState* s, in FloatContext c) => VectorUnit.Mxcsr(s) |= c.Flags;
+    internal static void End(CpuState* s, ref FloatContext c)
+    {
+        c.Traps();
+        VectorUnit.Mxcsr(s) |= c.Flags;
+    }
 
     private static void Copy(byte* from, byte* to) => Vector128.Load(from).Store(to);
 }
