@@ -8,8 +8,8 @@ public sealed unsafe class CoreCoverage
 {
     internal static bool IsX87(Code code) => code.CpuidFeatures().Any(f => f is CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387);
 
-    /// <summary>Floating-point arithmetic: reads MXCSR.</summary>
-    internal static bool IsFloat(Code code) => !IsX87(code) && (VectorTraits.Of(code).Flags & VectorFlags.Float) != 0;
+    /// <summary>Floating-point arithmetic: reads MXCSR, or approximates.</summary>
+    internal static bool IsFloat(Code code) => !IsX87(code) && ((VectorTraits.Of(code).Flags & VectorFlags.Float) != 0 || FloatCores.IsEstimate(code));
 
     /// <summary>Memory operands that are more, or less, than their bytes: masked, gathered, or control registers. They have rows of their own in the opcode table.</summary>
     internal static bool IsHandled(Code code) => code.Mnemonic() is Mnemonic.Vldmxcsr or Mnemonic.Vstmxcsr
