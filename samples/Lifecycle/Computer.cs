@@ -37,7 +37,10 @@ internal sealed class Computer : IDisposable
 
     public HostProcess Process => Host.Process;
 
-    /// <summary>insmod kvm; insmod kvm_intel or kvm_amd.</summary>
+    /// <summary>insmod kvm.</summary>
+    public KvmResult LoadKvm() => _kernel.LoadKvm();
+
+    /// <summary>insmod kvm_intel or kvm_amd, and kvm before it if need be.</summary>
     public KvmResult Load() => _kernel.LoadVendor(Vendor);
 
     public KvmResult Unload() => Host.Modules.Remove(Vendor.Name);
@@ -45,6 +48,16 @@ internal sealed class Computer : IDisposable
     public KvmResult Open() => Process.Open("/dev/kvm", Fcntl.O_RDWR | Fcntl.O_CLOEXEC);
 
     public KvmResult CreateVm(int kvm) => Process.Ioctl(kvm, KVM_CREATE_VM);
+
+    /// <summary>KVM_ENABLE_CAP KVM_CAP_DIRTY_LOG_RING: each vCPU gets a ring.</summary>
+    /// <returns>The VM's descriptor.</returns>
+    public int WithDirtyRing(int vm)
+    {
+        var cap = new kvm_enable_cap { cap = (uint)KVM_CAP_DIRTY_LOG_RING };
+        cap.args[0] = 65536; // bytes
+        Process.Ioctl(vm, KVM_ENABLE_CAP, ref cap);
+        return vm;
+    }
 
     public KvmResult CreateVcpu(int vm, uint id = 0) => Process.Ioctl(vm, KVM_CREATE_VCPU, id);
 
@@ -69,6 +82,29 @@ internal sealed class Computer : IDisposable
         if (_intel) here.WriteCr0(here.ReadCr0() & ~Cr0Ne);
         else here.Wrmsr(MsrEfer, here.Rdmsr(MsrEfer) | EferSvme);
     });
+
+    /// <summary>Takes <see cref="Break"/> back.</summary>
+    public void Mend(int cpu) => Host.SmpCallFunctionSingle(cpu, _ =>
+    {
+        HostX86Cpu here = _kernel.X86.ThisCpu;
+        if (_intel) here.WriteCr0(here.ReadCr0() | Cr0Ne);
+        else here.Wrmsr(MsrEfer, here.Rdmsr(MsrEfer) & ~EferSvme);
+    });
+
+    /// <summary>The next VMXON of a processor raises #GP.</summary>
+    public void BreakNextVmxon(int cpu) => _kernel.Machine.Processors[cpu].InstructionFaults.Add("VMXON", InstructionResult.Faulted(Fault.Gp()));
+
+    /// <summary>Everything that a call which fails must leave as it was, in one line.</summary>
+    public string State
+    {
+        get
+        {
+            string modules = string.Join(',', Host.Modules.Loaded.Select(m => $"{m.Name}:{m.RefCount}"));
+            int debugfs = Host.Debugfs.Exists("kvm") ? Host.Debugfs.List("kvm").Count : 0;
+            return $"{Host.Pages.InUse} pages, {Host.Pages.VmallocInUse} vmalloc, {Process.Files.Count} files, {Host.Devices.All.Count} devices, " +
+                $"{debugfs} in debugfs, modules {modules}, {Kvm.UsageCount} VMs, {Kvm.VmList.Sum(v => v.CreatedVcpus)} vCPUs, virtualization on in [{EnabledCpus}]";
+        }
+    }
 
     private Processor Processor => _kernel.X86.ThisCpu.Processor;
 

@@ -13,7 +13,13 @@ try
     AddingGuest.Run(KvmBackend.ByName(backend, cpu), Console.Out);
     return 0;
 }
-catch (Exception e) when (e is KvmException or ArgumentException)
+catch (ArgumentException e)
+{
+    Console.Error.WriteLine(e.Message);
+    Console.Error.WriteLine("usage: Quickstart [model|native] [intel|amd]");
+    return 2;
+}
+catch (KvmException e)
 {
     Console.Error.WriteLine(e.Message);
     return 1;
