@@ -11,6 +11,7 @@ public sealed unsafe partial class Processor : IDisposable
 {
     internal Processor(Machine machine, int index, CpuModel model, BiosSettings bios)
     {
+        model = ExecutableModel.Of(model);
         Machine = machine;
         Index = index;
         Model = model;
@@ -20,6 +21,7 @@ public sealed unsafe partial class Processor : IDisposable
         Unsafe.InitBlock(State, 0, (uint)sizeof(CpuState));
         VectorArea = (byte*)NativeMemory.AlignedAlloc(Vector.VectorUnit.AreaSize, 64);
         Unsafe.InitBlock(VectorArea, 0, Vector.VectorUnit.AreaSize);
+        Fpu = new Vector.FpuTraits(model);
         Cr4Mask = SupportedCr4(model);
         msrs = new MsrFile(this);
         Mmu = new Mmu(this);
@@ -28,6 +30,7 @@ public sealed unsafe partial class Processor : IDisposable
 
     public int Index { get; }
     public Machine Machine { get; }
+    /// <summary>The model the machine was given, less the CPUID bits of instructions that do not execute here.</summary>
     public CpuModel Model { get; }
     public BiosSettings Bios { get; }
 

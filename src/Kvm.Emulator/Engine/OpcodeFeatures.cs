@@ -105,6 +105,21 @@ internal static class OpcodeFeatures
         _ => OpcodeUnit.Integer,
     };
 
+    /// <summary>A CPUID leaf with the bit of a feature cleared when it is there.</summary>
+    internal static CpuidLeaf Without(uint leaf, uint subleaf, CpuidLeaf data, string feature)
+    {
+        if (!Bits.TryGetValue(feature, out Bit bit) || bit.Leaf != leaf || bit.Subleaf != subleaf)
+            return data;
+        uint mask = ~(1u << bit.Number);
+        return bit.Register switch
+        {
+            0 => data with { Eax = data.Eax & mask },
+            1 => data with { Ebx = data.Ebx & mask },
+            2 => data with { Ecx = data.Ecx & mask },
+            _ => data with { Edx = data.Edx & mask },
+        };
+    }
+
     internal static bool Has(CpuModel model, string feature)
     {
         if (Always.Contains(feature))

@@ -52,6 +52,12 @@ public unsafe struct CpuState
     public ulong Xcr0;
     /// <summary>Protection-key rights: per key, access disable and write disable. Change through Processor.WritePkru.</summary>
     public uint Pkru;
+    /// <summary>Bits 31:16 of MXCSR: AMD's misaligned exception mask (MM). The rest is in <see cref="Fx"/>, which host code loads.</summary>
+    public uint MxcsrHigh;
+    /// <summary>IA32_XSS.</summary>
+    public ulong Xss;
+    /// <summary>Selectors that go with the last x87 instruction's and operand's offsets in <see cref="Fx"/>.</summary>
+    public ushort FxCs, FxDs;
     /// <summary>DR0–DR7 (4 and 5 unused).</summary>
     public fixed ulong Dr[8];
     /// <summary>PDPTE registers of PAE paging.</summary>

@@ -69,6 +69,7 @@ internal sealed unsafe class MsrFile
             case Msr.IA32_GS_BASE: value = cpu.Segment(Seg.GS).Base; return model.HasLongMode;
             case Msr.IA32_KERNEL_GS_BASE: value = state->KernelGsBase; return model.HasLongMode;
             case Msr.IA32_TSC_AUX: value = state->TscAux; return HasTscAux;
+            case Msr.IA32_XSS: value = state->Xss; return cpu.Fpu.Supervisor;
             // Write-only.
             case Msr.IA32_PRED_CMD or Msr.IA32_FLUSH_CMD or Msr.IA32_BIOS_UPDT_TRIG: value = 0; return false;
         }
@@ -109,6 +110,7 @@ internal sealed unsafe class MsrFile
                     return false;
                 state->TscAux = (uint)value;
                 return true;
+            case Msr.IA32_XSS: return cpu.Fpu.Supervisor && (value & ~cpu.Fpu.Xss) == 0 && Set(out state->Xss, value);
             case Msr.IA32_PRED_CMD: return HasPredictionBarrier && (value & ~1UL) == 0;
             case Msr.IA32_FLUSH_CMD: return model.Feature7Edx(28) && (value & ~1UL) == 0;
             case Msr.IA32_BIOS_UPDT_TRIG: return values.ContainsKey(index);
@@ -165,8 +167,6 @@ internal sealed unsafe class MsrFile
                 return ValidApicBase(old, value);
             case Msr.IA32_SPEC_CTRL:
                 return (value & ~7UL) == 0;
-            case Msr.IA32_XSS:
-                return value == 0;
             case Msr.IA32_MTRR_DEF_TYPE:
                 return (value & ~0xcffUL) == 0 && ValidMtrrType((byte)value);
             case Msr.AMD_OSVW_ID_LENGTH or Msr.AMD_OSVW_STATUS:

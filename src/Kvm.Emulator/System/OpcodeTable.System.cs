@@ -14,25 +14,7 @@ internal sealed unsafe partial class OpcodeTable
         RegisterTables(t);
         RegisterPorts(t);
         RegisterPrivileged(t);
-        RegisterFpuState(t);
-    }
-
-    /// <summary>State management of x87 and SSE, which kernels execute long before they compute; arithmetic is the engine's.</summary>
-    private static void RegisterFpuState(OpcodeTable t)
-    {
-        t.Row(Code.Fninit, &Processor.Fninit);
-        t.Row(Code.Fnclex, &Processor.Fnclex);
-        t.Row(Code.Fnstsw_AX, &Processor.FnstswAx);
-        t.Row(Code.Fnstsw_m2byte, &Processor.Fnstsw);
-        t.Row(Code.Fnstcw_m2byte, &Processor.Fnstcw);
-        t.Row(Code.Fldcw_m2byte, &Processor.Fldcw);
-        t.Row(Code.Emms, &Processor.Emms);
-        t.Row(Code.Fxsave_m512byte, &Processor.Fxsave);
-        t.Row(Code.Fxsave64_m512byte, &Processor.Fxsave);
-        t.Row(Code.Fxrstor_m512byte, &Processor.Fxrstor);
-        t.Row(Code.Fxrstor64_m512byte, &Processor.Fxrstor);
-        t.Row(Code.Ldmxcsr_m32, &Processor.Ldmxcsr);
-        t.Row(Code.Stmxcsr_m32, &Processor.Stmxcsr);
+        RegisterStates(t);
     }
 
     private static void RegisterSegments(OpcodeTable t)
@@ -220,7 +202,5 @@ internal sealed unsafe partial class OpcodeTable
         t.Row(Code.Wrgsbase_r64, &Processor.Wrgsbase, End);
         t.Row(Code.Rdpkru, &Processor.Rdpkru);
         t.Row(Code.Wrpkru, &Processor.Wrpkru, End);
-        t.Row(Code.Xgetbv, &Processor.Xgetbv);
-        t.Row(Code.Xsetbv, &Processor.XsetbvHandler, End);
     }
 }

@@ -2,7 +2,7 @@ using Kvm.Emulator.Engine;
 
 namespace Kvm.Emulator;
 
-/// <summary>INVLPG, INVPCID, INVD, WBINVD, WBNOINVD, XGETBV, XSETBV, RSM.</summary>
+/// <summary>INVLPG, INVPCID, INVD, WBINVD, WBNOINVD, RSM.</summary>
 public sealed unsafe partial class Processor
 {
     /// <remarks>SDM vol 2A, INVLPG: no fault for a non-canonical address, which invalidates nothing.</remarks>
@@ -66,29 +66,6 @@ public sealed unsafe partial class Processor
             return ExecStatus.Switched;
         cpu.Wbinvd();
         return ExecStatus.Next;
-    }
-
-    internal static ExecStatus Xgetbv(Processor cpu, Op* op)
-    {
-        if ((cpu.State->Cr4 & Cr4.OSXSAVE) == 0)
-            return cpu.RaiseUd();
-        uint index = (uint)cpu.State->Gpr[1];
-        // XCR index 1 reads XINUSE where XGETBV1 is announced: nothing but x87 can be in use yet.
-        if (index == 1 && (cpu.Model.Leaf(0xd, 1).Eax & 4) != 0)
-            return cpu.SetEdxEax(cpu.State->Xcr0 & 1);
-        return index == 0 ? cpu.SetEdxEax(cpu.State->Xcr0) : cpu.RaiseGp();
-    }
-
-    internal static ExecStatus XsetbvHandler(Processor cpu, Op* op)
-    {
-        if ((cpu.State->Cr4 & Cr4.OSXSAVE) == 0)
-            return cpu.RaiseUd();
-        if (cpu.State->Cpl != 0)
-            return cpu.RaiseGp();
-        if (cpu.NonRoot is { } guest && guest.Xsetbv(op->Length))
-            return ExecStatus.Switched;
-        InstructionResult result = cpu.Xsetbv((uint)cpu.State->Gpr[1], (uint)cpu.State->Gpr[0] | cpu.State->Gpr[2] << 32);
-        return result.IsFault ? cpu.Raise(result.Fault) : ExecStatus.NextEndBlock;
     }
 
     /// <summary>RSM outside system-management mode.</summary>

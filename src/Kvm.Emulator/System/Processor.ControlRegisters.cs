@@ -186,19 +186,4 @@ public sealed unsafe partial class Processor
 
     /// <summary>WBINVD: caches are not modelled, nothing to write back.</summary>
     public void Wbinvd() { }
-
-    /// <summary>XSETBV: only XCR0 exists; x87 must stay on, AVX needs SSE, the parts of AVX-512 and of MPX go together, unsupported bits fault.</summary>
-    public InstructionResult Xsetbv(uint index, ulong value)
-    {
-        if ((State->Cr4 & Cr4.OSXSAVE) == 0)
-            return InstructionResult.Faulted(Fault.Ud);
-        CpuidLeaf leaf = Model.Leaf(0xd);
-        ulong supported = leaf.Eax | (ulong)leaf.Edx << 32;
-        ulong avx512 = value & 0xe0;
-        if (index != 0 || (value & 1) == 0 || (value & ~supported) != 0 || (value & 6) == 4 || (avx512 != 0 && (avx512 != 0xe0 || (value & 4) == 0))
-            || (value & 0x18) is not (0 or 0x18))
-            return InstructionResult.Faulted(Fault.Gp());
-        State->Xcr0 = value;
-        return InstructionResult.Success;
-    }
 }

@@ -45,8 +45,8 @@ public sealed unsafe partial class Processor
                 edx = apicId;
                 ecx = (ecx & ~0xffu) | (subleaf & 0xff);
                 break;
-            case 0xd when subleaf == 0:
-                ebx = XsaveSize(State->Xcr0);
+            case 0xd:
+                XsaveLeaf(subleaf, ref eax, ref ebx, ref ecx, ref edx);
                 break;
             case 0x80000001 when Model.Vendor == CpuVendor.Intel && !Code64:
                 edx &= ~(1u << 11);
@@ -57,20 +57,26 @@ public sealed unsafe partial class Processor
         }
     }
 
-    /// <summary>Bytes of the XSAVE area for the enabled components.</summary>
-    private uint XsaveSize(ulong xcr0)
+    /// <summary>Leaf 0DH: what XSAVE manages here, and area sizes by XCR0 and IA32_XSS.</summary>
+    private void XsaveLeaf(uint subleaf, ref uint eax, ref uint ebx, ref uint ecx, ref uint edx)
     {
-        if (!Model.Feature1Ecx(26))
-            return 0;
-        uint size = 576;
-        for (uint i = 2; i < 63; i++)
+        ulong enabled = State->Xcr0 | State->Xss;
+        switch (subleaf)
         {
-            if ((xcr0 >> (int)i & 1) == 0)
-                continue;
-            CpuidLeaf component = Model.Leaf(0xd, i);
-            size = Math.Max(size, component.Ebx + component.Eax);
+            case 0:
+                (eax, edx) = ((uint)Fpu.Xcr0, (uint)(Fpu.Xcr0 >> 32));
+                ebx = Fpu.Xcr0 == 0 ? 0 : (uint)Fpu.AreaSize(State->Xcr0, 0);
+                ecx = Fpu.Xcr0 == 0 ? 0 : (uint)Fpu.AreaSize(Fpu.Xcr0, 0);
+                break;
+            case 1:
+                ebx = Fpu.Compacted || Fpu.Supervisor ? (uint)Fpu.AreaSize(enabled, enabled | 1UL << 63) : 0;
+                (ecx, edx) = ((uint)Fpu.Xss, (uint)(Fpu.Xss >> 32));
+                break;
+            default:
+                if (subleaf > 63 || ((Fpu.Xcr0 | Fpu.Xss) >> (int)subleaf & 1) == 0)
+                    eax = ebx = ecx = edx = 0;
+                break;
         }
-        return size;
     }
 
     internal static ExecStatus CpuidHandler(Processor cpu, Op* op)

@@ -141,7 +141,7 @@ public sealed unsafe partial class Processor
         return number < (isFixed ? fixedCount : general);
     }
 
-    private ExecStatus SetEdxEax(ulong value)
+    internal ExecStatus SetEdxEax(ulong value)
     {
         State->Gpr[0] = (uint)value;
         State->Gpr[2] = value >> 32;

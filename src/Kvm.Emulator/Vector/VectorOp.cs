@@ -53,8 +53,8 @@ internal enum VectorFlags : ushort
     Float = 0x80,
     /// <summary>Writes CF PF AF ZF SF OF: the core leaves them at <see cref="VectorUnit.FlagsOffset"/> of the operand area.</summary>
     WritesFlags = 0x100,
-    /// <summary>An x87 instruction that leaves FIP, FDP and FOP alone.</summary>
-    NoPointers = 0x200,
+    /// <summary>A legacy-encoded move that is made for aligned data: MXCSR.MM does not help it.</summary>
+    AlignedMove = 0x200,
     /// <summary>Reads arithmetic flags: they are at <see cref="VectorUnit.FlagsOffset"/> of the operand area.</summary>
     ReadsFlags = 0x400,
 }

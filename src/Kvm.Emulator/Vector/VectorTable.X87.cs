@@ -100,9 +100,6 @@ internal sealed unsafe partial class VectorTable
         t.Row(Code.Fcmovne_st0_sti, &X87Transfers.Fcmovne);
         t.Row(Code.Fcmovnbe_st0_sti, &X87Transfers.Fcmovnbe);
         t.Row(Code.Fcmovnu_st0_sti, &X87Transfers.Fcmovnu);
-        t.Row(Code.Fneni, &X87Transfers.Nothing);
-        t.Row(Code.Fndisi, &X87Transfers.Nothing);
-        t.Row(Code.Fnsetpm, &X87Transfers.Nothing);
         t.Row(Code.Fucomi_st0_sti, &X87Compare.Fucomi);
         t.Row(Code.Fcomi_st0_sti, &X87Compare.Fcomi);
     }

@@ -96,8 +96,8 @@ internal sealed class VectorTraits
             flags |= VectorFlags.Avx;
         else if (!x87 && (xmm || !mm))
             flags |= VectorFlags.Sse;
-        if (code is Code.Fnop)
-            flags |= VectorFlags.NoPointers;
+        if (code.Mnemonic() is Mnemonic.Movaps or Mnemonic.Movapd or Mnemonic.Movdqa or Mnemonic.Movntdq or Mnemonic.Movntps or Mnemonic.Movntpd or Mnemonic.Movntdqa)
+            flags |= VectorFlags.AlignedMove;
         if (!x87 && RaisesSimdExceptions(code.Mnemonic()))
             flags |= VectorFlags.Float;
         // Iced counts the x87 condition codes as flags too.

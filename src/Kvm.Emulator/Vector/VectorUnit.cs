@@ -58,7 +58,7 @@ internal static unsafe class VectorUnit
         }
         if ((flags & VectorFlags.WritesFlags) != 0)
             cpu.Rflags = (cpu.Rflags & ~Flags.Status) | (*(ulong*)(area + FlagsOffset) & Flags.Status);
-        if ((flags & (VectorFlags.X87 | VectorFlags.NoPointers)) == VectorFlags.X87)
+        if ((flags & VectorFlags.X87) != 0)
             NotePointers(cpu, s, op, v);
         if ((flags & VectorFlags.WritesMemory) != 0 && op->HasMemory && !((flags & VectorFlags.X87) != 0 && Unstored(s)))
             return Store(cpu, op, v, area, target) ? ExecStatus.Next : ExecStatus.Fault;
@@ -215,7 +215,7 @@ internal static unsafe class VectorUnit
         ulong address = cpu.EffectiveAddress(op);
         if (!cpu.Mmu.CheckedLinear(op->Segment, address, Math.Min(size, 8), write ? AccessKind.Write : AccessKind.Read, out ulong linear))
             return false;
-        if ((linear & (v->Alignment - 1u)) != 0)
+        if ((linear & (v->Alignment - 1u)) != 0 && ((v->Flags & VectorFlags.AlignedMove) != 0 || cpu.State->MxcsrHigh == 0))
         {
             cpu.RaiseGp();
             return false;
@@ -280,12 +280,15 @@ internal static unsafe class VectorUnit
         }
     }
 
-    /// <summary>FIP, FDP, FOP of a non-control x87 instruction.</summary>
+    /// <summary>FIP, FDP, FOP, FCS, FDS of a non-control x87 instruction; without a memory operand FDP stays.</summary>
     private static void NotePointers(Processor cpu, CpuState* s, Op* op, VectorOp* v)
     {
         *(ulong*)(s->Fx + FxIp) = s->Rip;
         *(ushort*)(s->Fx + FxOpcode) = v->X87Opcode;
-        if (op->HasMemory)
-            *(ulong*)(s->Fx + FxDp) = cpu.EffectiveAddress(op);
+        s->FxCs = s->Segs[(int)Seg.CS].Selector;
+        if (!op->HasMemory)
+            return;
+        *(ulong*)(s->Fx + FxDp) = cpu.EffectiveAddress(op);
+        s->FxDs = s->Segs[(int)op->Segment].Selector;
     }
 }

@@ -261,9 +261,6 @@ internal static unsafe class Data
 
     private static ExecStatus Unit(Processor cpu, bool enabled) => enabled && (cpu.State->Cr0 & TaskSwitched) != 0 ? cpu.Raise(new Fault(Fault.NM)) : cpu.RaiseUd();
 
-    /// <summary>WAIT: #NM when CR0.MP and CR0.TS are both set.</summary>
-    internal static ExecStatus Wait(Processor cpu, Op* op) => (cpu.State->Cr0 & 0xa) == 0xa ? cpu.Raise(new Fault(Fault.NM)) : ExecStatus.Next;
-
     /// <summary>CLZERO: clears the cache line that rAX addresses in DS or the overriding segment.</summary>
     /// <remarks>APM vol 3, "CLZERO".</remarks>
     internal static ExecStatus Clzero(Processor cpu, Op* op)
