@@ -40,20 +40,4 @@ public sealed partial class X86Arch
 
         return ret;
     }
-
-    /// <summary>Bytes of a standard-format area, for KVM's own storage.</summary>
-    internal uint XstateSizeUntraced(ulong xstateBv)
-    {
-        uint ret = 512 + 64;
-        for (int i = 2; i < 63; i++)
-        {
-            if ((xstateBv >> i & 1) != 0)
-                ret = Math.Max(ret, xstateSizes[i].Offset + xstateSizes[i].Size);
-        }
-
-        return ret;
-    }
-
-    /// <summary>Offset and size of a component in the standard format; size 0 when the host has none.</summary>
-    internal (int Offset, int Size) XstateComponent(int i) => ((int)xstateSizes[i].Offset, (int)xstateSizes[i].Size);
 }

@@ -51,34 +51,30 @@ public unsafe partial class X86Vcpu
 
     internal bool ReadPmc(uint index, out ulong data) => PmuRdpmc(index, out data) == 0;
 
-    // ---- FPU image ----
+    // ---- FPU registers ----
+
+    /// <summary>kvm_fpu_get: this processor, with the guest's state in its registers.</summary>
+    private Emulator.Processor FpuGet()
+    {
+        HostX86Cpu cpu = Arch.HostX86.ThisCpu;
+        GuestFpu.Load(cpu);
+        return cpu.Processor;
+    }
 
     internal void ReadXmm(int register, out ulong low, out ulong high)
     {
-        ReadOnlySpan<byte> at = FpuState.AsSpan(OffsetXmm + (register * 16), 16);
-        low = BitConverter.ToUInt64(at);
-        high = BitConverter.ToUInt64(at[8..]);
+        UInt128 value = FpuGet().ReadXmm(register);
+        (low, high) = ((ulong)value, (ulong)(value >> 64));
     }
 
-    internal void WriteXmm(int register, ulong low, ulong high)
-    {
-        Span<byte> at = FpuState.AsSpan(OffsetXmm + (register * 16), 16);
-        BitConverter.TryWriteBytes(at, low);
-        BitConverter.TryWriteBytes(at[8..], high);
-        if (FpuState.Length > OffsetHeader)
-            FpuState[OffsetHeader] |= (byte)XFEATURE_MASK_SSE;
-    }
+    internal void WriteXmm(int register, ulong low, ulong high) => FpuGet().WriteXmm(register, new UInt128(high, low));
 
-    internal ushort FpuControlWord => BitConverter.ToUInt16(FpuState);
+    internal ushort FpuControlWord => FpuGet().Fnstcw();
 
-    internal ushort FpuStatusWord => BitConverter.ToUInt16(FpuState.AsSpan(2));
+    internal ushort FpuStatusWord => FpuGet().Fnstsw();
 
-    /// <summary>FNINIT: control word 37FH, status and tags clear, pointers zero.</summary>
-    internal void FpuInit()
-    {
-        FpuState.AsSpan(0, OffsetMxcsr).Clear();
-        BitConverter.TryWriteBytes(FpuState, (ushort)0x37f);
-    }
+    /// <summary>FNINIT.</summary>
+    internal void FpuInit() => FpuGet().Fninit();
 
     // ---- hypercalls ----
 

@@ -38,6 +38,8 @@ public sealed class HostX86
         BootCpuData.Set(X86Feature.ALWAYS);
         BootCpuData.Set(X86Feature.CPUID);
         TscKhz = ComputeTscKhz();
+        HasPku = BootCpuHas(X86Feature.OSPKE);
+        MxcsrFeatureMask = cpus[0].ReadMxcsrMask();
     }
 
     public Host Host { get; }
@@ -50,6 +52,15 @@ public sealed class HostX86
     public CpuInfoX86 BootCpuData { get; }
 
     public UserReturnMsrs UserReturn { get; }
+
+    /// <summary>The xstate components the kernel manages.</summary>
+    public XstateLayout Xstate { get; private set; } = null!;
+
+    /// <summary>mxcsr_feature_mask.</summary>
+    public uint MxcsrFeatureMask { get; }
+
+    /// <summary>cpu_feature_enabled(X86_FEATURE_OSPKE).</summary>
+    public bool HasPku { get; }
 
     /// <summary>tsc_khz.</summary>
     public uint TscKhz { get; }
@@ -94,7 +105,7 @@ public sealed class HostX86
             SysenterEntry = EntrySysenterCompat,
             SysenterStack = cpu.EntryStackTop,
             TscAux = (ulong)cpu.Cpu.Id,
-            ExtraCr4 = X86_CR4_UMIP | X86_CR4_FSGSBASE | X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PCIDE,
+            ExtraCr4 = X86_CR4_UMIP | X86_CR4_FSGSBASE | X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PCIDE | X86_CR4_PKE,
         });
         // Page size extensions are left on where the kernel was decompressed; they mean nothing to its own page tables.
         if (cpu.Cpu.Id != 0)
@@ -103,6 +114,8 @@ public sealed class HostX86
         var info = new CpuInfoX86();
         info.Identify(cpu, Host.Log);
         cpu.CpuData = info;
+        Xstate ??= new XstateLayout(cpu);
+        cpu.InitFpu(Xstate);
     }
 
     private uint ComputeTscKhz()

@@ -109,6 +109,36 @@ public sealed unsafe class HostX86Cpu : ICpuHardware
     /// <summary>The kernel reads CR4 itself only here: when the CPU starts.</summary>
     internal void InitCr4Shadow() => Cr4Shadow = Processor.ReadCr(4);
 
+    // ---- FPU ----
+
+    /// <summary>init_pkru_value: no key but 0 may be used.</summary>
+    private const uint InitPkruValue = 0x55555554;
+
+    internal readonly Lock FpuGate = new();
+
+    /// <summary>fpu_fpregs_owner_ctx: whose state the registers hold; null = nobody's. Written under <see cref="FpuGate"/>.</summary>
+    internal FpuGuest? FpuOwner;
+
+    /// <summary>fpu__init_cpu and pkru_write_default, on the CPU itself.</summary>
+    internal void InitFpu(XstateLayout layout)
+    {
+        Processor.Fninit();
+        if (layout.HasXsave)
+            Xsetbv(0, layout.Features);
+        if (layout.HasXsaves)
+            Wrmsr(MsrIndex.MSR_IA32_XSS, 0);
+        if (CpuData.Has(X86Feature.OSPKE))
+            WritePkru(InitPkruValue);
+    }
+
+    /// <summary>fpu__init_system_mxcsr: the mask that FXSAVE stores.</summary>
+    internal uint ReadMxcsrMask()
+    {
+        byte* image = stackalloc byte[512];
+        Processor.Fxsave(image);
+        return *(uint*)(image + 28);
+    }
+
     // ---- the rest ----
 
     public void Cpuid(uint leaf, uint subleaf, out uint eax, out uint ebx, out uint ecx, out uint edx) =>
@@ -120,7 +150,11 @@ public sealed unsafe class HostX86Cpu : ICpuHardware
     public void Xsetbv(uint index, ulong value) => Processor.Xsetbv(index, value);
 
     /// <summary>xgetbv(0); 1 when the processor has no XSAVE or it is off.</summary>
-    public ulong Xgetbv0() => (Cr4Shadow & X86_CR4_OSXSAVE) != 0 ? Processor.State->Xcr0 : XFEATURE_MASK_FP;
+    public ulong Xgetbv0() => (Cr4Shadow & X86_CR4_OSXSAVE) != 0 ? Processor.Xgetbv() : XFEATURE_MASK_FP;
+
+    public uint ReadPkru() => Processor.ReadPkru();
+
+    public void WritePkru(uint value) => Processor.WritePkru(value);
 
     public void SetDebugreg(int reg, ulong value) => Processor.WriteDr(reg, value);
 
@@ -143,7 +177,6 @@ public sealed unsafe class HostX86Cpu : ICpuHardware
         System.StartCpu(this);
     }
 
-    public void OnDead()
-    {
-    }
+    /// <summary>The CPU is offline: what its registers hold belongs to somebody who goes on elsewhere.</summary>
+    public void OnDead() => FpuGuest.Evict(this);
 }

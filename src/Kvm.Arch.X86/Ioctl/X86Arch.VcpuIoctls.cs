@@ -54,7 +54,7 @@ public sealed unsafe partial class X86Arch
         { KVM_SET_NESTED_STATE, nameof(KVM_SET_NESTED_STATE), (v, arg) => SetNestedState(X(v), arg) },
         { KVM_GET_SREGS2, nameof(KVM_GET_SREGS2), (v, arg) => GetSregs2(X(v), arg) },
         { KVM_SET_SREGS2, nameof(KVM_SET_SREGS2), (v, arg) => new UserPtr<kvm_sregs2>(arg).Read(out kvm_sregs2 s) ? X(v).SetSregs2(in s) : -EFAULT },
-        { KVM_GET_XSAVE2, nameof(KVM_GET_XSAVE2), (v, arg) => X(v).IoctlGetXsave(arg, X(v).FpuUabiSize) },
+        { KVM_GET_XSAVE2, nameof(KVM_GET_XSAVE2), (v, arg) => X(v).IoctlGetXsave(arg, X(v).GuestFpu.UabiSize) },
         { KVM_SET_DEVICE_ATTR, nameof(KVM_SET_DEVICE_ATTR), (v, arg) => DeviceAttr(X(v), KVM_SET_DEVICE_ATTR, arg) },
         { KVM_GET_DEVICE_ATTR, nameof(KVM_GET_DEVICE_ATTR), (v, arg) => DeviceAttr(X(v), KVM_GET_DEVICE_ATTR, arg) },
         { KVM_HAS_DEVICE_ATTR, nameof(KVM_HAS_DEVICE_ATTR), (v, arg) => DeviceAttr(X(v), KVM_HAS_DEVICE_ATTR, arg) },

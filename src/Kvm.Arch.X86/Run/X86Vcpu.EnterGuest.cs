@@ -83,6 +83,9 @@ public unsafe partial class X86Vcpu
     {
         KvmX86RunFlags flags = None;
         HostX86Cpu cpu = Arch.HostX86.ThisCpu;
+
+        // switch_fpu_return: the thread may have come from another CPU, or another vCPU may have been here meanwhile.
+        GuestFpu.Load(cpu);
         if (reqImmediateExit)
         {
             flags |= KVM_RUN_FORCE_IMMEDIATE_EXIT;

@@ -24,14 +24,14 @@ public unsafe partial class X86Vcpu
         Load();
         SigsetActivate();
         Run->flags = 0;
-        SwapFpstate();
+        SwapFpstate(enterGuest: true);
         SrcuReadLock();
 
         int r = RunLoaded();
 
         using (FunctionTrace.Enter("kvm_put_guest_fpu"))
         {
-            SwapFpstate();
+            SwapFpstate(enterGuest: false);
             Stat.FpuReload++;
         }
 

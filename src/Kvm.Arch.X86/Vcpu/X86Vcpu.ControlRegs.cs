@@ -274,13 +274,19 @@ public partial class X86Vcpu
     public void LoadGuestXsaveState()
     {
         using var _ = FunctionTrace.Enter("kvm_load_guest_xsave_state");
-        if (GuestStateProtected || ReadCr4Bits(X86_CR4_OSXSAVE) == 0)
+        if (GuestStateProtected)
             return;
-        HostX86Cpu cpu = Arch.HostX86.ThisCpu;
-        if (Xcr0 != Arch.HostXcr0)
-            cpu.Xsetbv(0, Xcr0);
-        if (XsavesEnabled && Ia32Xss != Arch.HostXss)
-            cpu.Wrmsr(MsrIndex.MSR_IA32_XSS, Ia32Xss);
+        if (ReadCr4Bits(X86_CR4_OSXSAVE) != 0)
+        {
+            HostX86Cpu cpu = Arch.HostX86.ThisCpu;
+            if (Xcr0 != Arch.HostXcr0)
+                cpu.Xsetbv(0, Xcr0);
+            if (XsavesEnabled && Ia32Xss != Arch.HostXss)
+                cpu.Wrmsr(MsrIndex.MSR_IA32_XSS, Ia32Xss);
+        }
+
+        if (UsesPkru && Pkru != HostPkru)
+            Arch.HostX86.ThisCpu.WritePkru(Pkru);
     }
 
     /// <summary>The reverse of <see cref="LoadGuestXsaveState"/>, just after the exit.</summary>
@@ -288,19 +294,26 @@ public partial class X86Vcpu
     public void LoadHostXsaveState()
     {
         using var _ = FunctionTrace.Enter("kvm_load_host_xsave_state");
-        if (GuestStateProtected || ReadCr4Bits(X86_CR4_OSXSAVE) == 0)
+        if (GuestStateProtected)
             return;
-        HostX86Cpu cpu = Arch.HostX86.ThisCpu;
-        if (Xcr0 != Arch.HostXcr0)
-            cpu.Xsetbv(0, Arch.HostXcr0);
-        if (XsavesEnabled && Ia32Xss != Arch.HostXss)
-            cpu.Wrmsr(MsrIndex.MSR_IA32_XSS, Arch.HostXss);
+        if (UsesPkru)
+        {
+            HostX86Cpu cpu = Arch.HostX86.ThisCpu;
+            Pkru = cpu.ReadPkru();
+            if (Pkru != HostPkru)
+                cpu.WritePkru(HostPkru);
+        }
+
+        if (ReadCr4Bits(X86_CR4_OSXSAVE) != 0)
+        {
+            HostX86Cpu cpu = Arch.HostX86.ThisCpu;
+            if (Xcr0 != Arch.HostXcr0)
+                cpu.Xsetbv(0, Arch.HostXcr0);
+            if (XsavesEnabled && Ia32Xss != Arch.HostXss)
+                cpu.Wrmsr(MsrIndex.MSR_IA32_XSS, Arch.HostXss);
+        }
     }
 
-    /// <summary>Loads the guest's FPU image before the loop, and the host's after it: the image stays in <see cref="FpuState"/> in this model.</summary>
-    [KernelFunction("fpu_swap_kvm_fpstate", File = "arch/x86/kernel/fpu/core.c")]
-    private void SwapFpstate()
-    {
-        using var _ = FunctionTrace.Enter("fpu_swap_kvm_fpstate");
-    }
+    /// <summary>The guest can read and write PKRU.</summary>
+    private bool UsesPkru => Arch.HostX86.HasPku && ((Xcr0 & XFEATURE_MASK_PKRU) != 0 || ReadCr4Bits(X86_CR4_PKE) != 0);
 }

@@ -83,7 +83,7 @@ public unsafe partial class X86Vcpu
 
     free_guest_fpu:
         FunctionTrace.Leaf("fpu_free_guest_fpstate");
-        FpuState = [];
+        GuestFpu.Free();
     fail_free_mce_banks:
         host.Pages.FreePage((ulong)PioData);
         PioData = null;
@@ -98,7 +98,7 @@ public unsafe partial class X86Vcpu
         KvmclockReset();
         Ops.VcpuFree(this);
         FunctionTrace.Leaf("fpu_free_guest_fpstate");
-        FpuState = [];
+        GuestFpu.Free();
         FunctionTrace.Leaf("kvm_hv_vcpu_uninit");
         using (FunctionTrace.Enter("kvm_pmu_destroy"))
             Arch.PmuOps.Reset(this);
@@ -116,6 +116,8 @@ public unsafe partial class X86Vcpu
     internal void LoadOn(int cpu)
     {
         Ops.VcpuLoad(this, cpu);
+        if (Arch.HostX86.HasPku)
+            HostPkru = Arch.HostX86.ThisCpu.ReadPkru();
         if (TscOffsetAdjustment != 0)
         {
             AdjustTscOffsetGuest((long)Arch.ScaleTsc(TscOffsetAdjustment, L1TscScalingRatio));

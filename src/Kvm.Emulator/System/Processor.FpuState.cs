@@ -51,6 +51,16 @@ public sealed unsafe partial class Processor
     public InstructionResult Xrstor(byte* area, ulong mask)
         => XsaveUnit.Restore(this, new HostXsaveArea(area), supervisor: false, State->Xcr0, mask & State->Xcr0, KernelFormat) ? InstructionResult.Success : InstructionResult.Faulted(PendingFault);
 
+    /// <summary>XSAVES64: the components of <paramref name="mask"/> that XCR0 or IA32_XSS enables and that are in use, in the compacted format.</summary>
+    public void Xsaves(byte* area, ulong mask) => XsaveUnit.Save(this, new HostXsaveArea(area), XsaveForm.Xsaves, mask & (State->Xcr0 | State->Xss), KernelFormat);
+
+    /// <summary>XRSTORS64: as <see cref="Xrstor"/>, of the compacted format.</summary>
+    public InstructionResult Xrstors(byte* area, ulong mask)
+    {
+        ulong enabled = State->Xcr0 | State->Xss;
+        return XsaveUnit.Restore(this, new HostXsaveArea(area), supervisor: true, enabled, mask & enabled, KernelFormat) ? InstructionResult.Success : InstructionResult.Faulted(PendingFault);
+    }
+
     /// <summary>FXSAVE64 to 512 bytes.</summary>
     public void Fxsave(byte* image) => FxsaveInstructions.Save(this, new HostXsaveArea(image), KernelFormat);
 
