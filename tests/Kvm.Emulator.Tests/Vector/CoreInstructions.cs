@@ -16,7 +16,7 @@ internal static unsafe class CoreInstructions
     /// <summary>Every x87, MMX, SSE and AVX instruction that needs a core: some model can announce it, and it has no handler of its own.</summary>
     internal static IReadOnlyList<Code> All { get; } = [.. Enum.GetValues<Code>().Where(NeedsCore)];
 
-    private static bool NeedsCore(Code code) => code != Code.INVALID && VectorTraits.IsVector(code) && OpcodeTable.Instance[code].Handler == null
+    private static bool NeedsCore(Code code) => code != Code.INVALID && !code.ToOpCode().Fwait && VectorTraits.IsVector(code) && OpcodeTable.Instance[code].Handler == null
         && code.CpuidFeatures().All(f => announced[(int)f]);
 
     /// <summary>Where there can be a memory operand, one form in four has one; one in five uses one register for all operands. Forms 0 to 255 have all immediates.</summary>

@@ -12,7 +12,7 @@ public sealed unsafe class VectorInstructions
         .WithCpuid(1, 0, new CpuidLeaf(0, 0, 1 | 1 << 1 | 1 << 9 | 1 << 12 | 1 << 19 | 1 << 20 | 1 << 25 | 1 << 26 | 1 << 28 | 1 << 29, 0))
         .WithCpuid(7, 0, new CpuidLeaf(0, 1 << 5, 0, 0));
 
-    public static TheoryData<VectorEngine> Engines => [VectorEngine.Auto];
+    public static TheoryData<VectorEngine> Engines => [VectorEngine.Auto, VectorEngine.Managed];
 
     private static GuestMachine Run(VectorEngine engine, Action<Assembler> program, int bits = 64)
     {
