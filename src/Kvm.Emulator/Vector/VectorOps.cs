@@ -6,18 +6,23 @@ namespace Kvm.Emulator.Vector;
 /// <summary>Who computes vector and x87 instructions.</summary>
 public enum VectorEngine
 {
-    /// <summary>The host processor where it can, C# elsewhere.</summary>
+    /// <summary>
+    /// The host processor where it can and is quicker, C# elsewhere. Host functions for x87 and MMX exchange the whole FXSAVE image, which takes ten times as long as
+    /// most of these instructions in C#; the x87 functions that processors approximate each in its way are the host's.
+    /// </summary>
     Auto,
     /// <summary>C# always, also where the host could: the results are the same.</summary>
     Managed,
+    /// <summary>The host processor wherever it can.</summary>
+    Host,
 }
 
 /// <summary>The <see cref="VectorOp"/> of each instruction that has been decoded: one for a code, or for a code with what is part of a host function: the immediate, and registers of x87 and MMX instructions.</summary>
 internal sealed unsafe class VectorOps
 {
-    private static readonly VectorOps host = new(VectorEngine.Auto), managed = new(VectorEngine.Managed);
+    private static readonly VectorOps[] engines = [new(VectorEngine.Auto), new(VectorEngine.Managed), new(VectorEngine.Host)];
 
-    internal static VectorOps For(VectorEngine engine) => engine == VectorEngine.Managed ? managed : host;
+    internal static VectorOps For(VectorEngine engine) => engines[(int)engine];
 
     /// <summary>Everything that distinguishes two host functions.</summary>
     private readonly record struct Key(Code Code, CodeSize CodeSize, bool Memory, Register Op0, Register Op1, byte Immediate, byte Second);
@@ -39,10 +44,12 @@ internal sealed unsafe class VectorOps
 
     private VectorOp* Compiled(in Instruction instruction)
     {
-        if (engine != VectorEngine.Auto || !HostStubs.HostHas(instruction.Code))
+        if (engine == VectorEngine.Managed || !HostStubs.HostHas(instruction.Code))
             return null;
         VectorFlags flags = VectorTraits.Of(instruction.Code).Flags;
         bool named = HostStubs.UsesImage(flags);
+        if (engine == VectorEngine.Auto && named && !IsApproximated(instruction.Mnemonic) && VectorTable.Instance[instruction.Code] != null)
+            return null;
         var key = new Key(instruction.Code, instruction.CodeSize, HasMemory(instruction), named ? Operand(instruction, 0) : Register.None, named ? Operand(instruction, 1) : Register.None, Is4(instruction) ? (byte)0 : VectorTraits.Immediate(instruction), instruction.Immediate8_2nd);
         if (compiled.TryGetValue(key, out nint known))
             return (VectorOp*)known;
@@ -54,6 +61,9 @@ internal sealed unsafe class VectorOps
         compiled[key] = (nint)op;
         return op;
     }
+
+    private static bool IsApproximated(Mnemonic mnemonic) => mnemonic is Mnemonic.F2xm1 or Mnemonic.Fyl2x or Mnemonic.Fyl2xp1 or Mnemonic.Fptan or Mnemonic.Fpatan
+        or Mnemonic.Fsin or Mnemonic.Fcos or Mnemonic.Fsincos;
 
     /// <summary>One for all instructions of a code with a register as r/m operand, one for those with memory.</summary>
     private VectorOp* Shared(in Instruction instruction)

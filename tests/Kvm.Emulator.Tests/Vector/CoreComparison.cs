@@ -26,7 +26,7 @@ internal sealed unsafe class CoreComparison : IDisposable
         .WithCpuid(7, 0, new CpuidLeaf(0, uint.MaxValue, uint.MaxValue, 0))
         .WithCpuid(0x80000001, 0, new CpuidLeaf(0, 0, uint.MaxValue, uint.MaxValue));
 
-    private readonly InstructionDecoder hostDecoder = new(model, VectorEngine.Auto), managedDecoder = new(model, VectorEngine.Managed);
+    private readonly InstructionDecoder hostDecoder = new(model, VectorEngine.Host), managedDecoder = new(model, VectorEngine.Managed);
     private readonly byte* memory;
     private readonly CpuState* host, managed;
     private readonly byte* hostArea, managedArea;
