@@ -196,6 +196,7 @@ public sealed unsafe partial class Processor
         }
         if (cpu.Virtual8086 && cpu.Iopl < 3)
             return cpu.RaiseGp();
+        cpu.State->Rflags &= ~Flags.RF;
         return cpu.Deliver(new EventInfo(vector, 4, false, 0, op->Length), setRf: false);
     }
 
@@ -226,8 +227,10 @@ public sealed unsafe partial class Processor
         return cpu.SoftwareException(Fault.DB, 5, op->Length);
     }
 
+    /// <remarks>RF goes off at the start of a software interrupt: neither its image nor an exit instead of it shows it (SDM vol. 3B, "Instruction-Breakpoint Exception Condition").</remarks>
     private ExecStatus SoftwareException(byte vector, byte type, int length)
     {
+        State->Rflags &= ~Flags.RF;
         if (NonRoot is { } guest && guest.Exception(new Fault(vector), length))
             return ExecStatus.Switched;
         return Deliver(new EventInfo(vector, type, false, 0, length), setRf: false);

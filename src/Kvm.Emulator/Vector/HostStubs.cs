@@ -32,7 +32,7 @@ internal sealed unsafe class HostStubs
     private readonly List<Instruction> code = [];
     private readonly List<(Slot Slot, bool General, bool Wide, bool Written)> operands = [];
     private readonly InstructionInfoFactory infoFactory = new();
-    private static int gprOffset, fxOffset, ymmOffset;
+    private static readonly int gprOffset, fxOffset, ymmOffset;
 
     static HostStubs()
     {

@@ -207,14 +207,18 @@ public sealed unsafe class LongModeDeliveryTests
         m.Cpu.Segment(Seg.CS).Base.Should().Be(0xffff0000);
     }
 
-    [Fact]
-    public void INT3_pushes_the_next_instruction_and_no_RF()
+    [Theory]
+    [InlineData(Fault.BP, 0xcc)]
+    [InlineData(Fault.DB, 0xf1)]
+    [InlineData(0x40, 0xcd, 0x40)]
+    public void A_software_interrupt_pushes_the_next_instruction_and_no_RF(int vector, params int[] code)
     {
         using BareMachine m = Create();
-        m.SetGate64(Fault.BP, SegmentRights.InterruptGate32, BareMachine.Code64, Handler);
-        m.Bytes(BareMachine.Code, 0xcc);
+        m.SetGate64((byte)vector, SegmentRights.InterruptGate32, BareMachine.Code64, Handler);
+        m.Bytes(BareMachine.Code, [.. code.Select(static b => (byte)b)]);
+        m.State->Rflags |= Flags.RF;
         m.Run();
-        Frame(m, 0).Should().Be(BareMachine.Code + 1);
+        Frame(m, 0).Should().Be(BareMachine.Code + (ulong)code.Length);
         (Frame(m, 2) & Flags.RF).Should().Be(0);
     }
 
