@@ -99,8 +99,4 @@ public sealed unsafe partial class KvmAmd
         FunctionTrace.Leaf("avic_vm_destroy");
         FunctionTrace.Leaf("sev_vm_destroy");
     }
-
-    /// <summary>Only guests with encrypted memory have anything in caches that must go.</summary>
-    [KernelFunction("sev_guest_memory_reclaimed", File = "arch/x86/kvm/svm/sev.c")]
-    public void GuestMemoryReclaimed(X86Vm vm) => FunctionTrace.Leaf("sev_guest_memory_reclaimed");
 }

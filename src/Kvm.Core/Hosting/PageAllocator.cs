@@ -161,8 +161,11 @@ public sealed unsafe class PageAllocator : IDisposable
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Pa(ulong address) => address;
 
-    /// <summary>Maps the page a second time at <paramref name="at"/> (MAP_FIXED), as a user mapping of a kernel page. False when the system refuses.</summary>
-    internal bool MapAlias(ulong page, ulong at, int prot)
+    /// <summary>
+    /// Maps the page a second time at <paramref name="at"/> (MAP_FIXED), as a user mapping of a kernel page; a private one is the kernel's until it is written to.
+    /// False when the system refuses.
+    /// </summary>
+    internal bool MapAlias(ulong page, ulong at, int prot, bool shared)
     {
         long offset;
         lock (_gate)
@@ -171,7 +174,7 @@ public sealed unsafe class PageAllocator : IDisposable
             offset = chunk.FileOffset + (long)(page - chunk.Address);
         }
 
-        return LibC.mmap((void*)at, PageSize, prot, LibC.MAP_SHARED | LibC.MAP_FIXED, _memfd, offset) == (void*)at;
+        return LibC.mmap((void*)at, PageSize, prot, (shared ? LibC.MAP_SHARED : LibC.MAP_PRIVATE) | LibC.MAP_FIXED, _memfd, offset) == (void*)at;
     }
 
     /// <summary>Tells a machine that joins late about the chunks there are.</summary>

@@ -29,6 +29,10 @@ public sealed partial class KvmModule
         return r;
     }
 
+    /// <summary>The file is a VM.</summary>
+    [KernelFunction("file_is_kvm", File = "virt/kvm/kvm_main.c")]
+    public static bool FileIsKvm(KvmFile? file) => file?.Operations is KvmVmOperations;
+
     [KernelFunction("kvm_create_vm", File = "virt/kvm/kvm_main.c")]
     private KvmResult CreateVm(ulong type, int fd, out KvmVm? result)
     {

@@ -145,11 +145,12 @@ public sealed partial class HostProcess
         return Mm.Unmap(address, (length + PageAllocator.PageSize - 1) & ~(ulong)(PageAllocator.PageSize - 1));
     }
 
-    /// <summary>mprotect(2) of a whole mapping.</summary>
+    /// <summary>mprotect(2).</summary>
     public KvmResult Mprotect(ulong address, ulong length, int protection)
     {
         using Host.KernelScope _ = Host.Enter(Task);
         if (address % PageAllocator.PageSize != 0) return Errno.EINVAL;
+        if (length > UserMemory.TaskSizeMax) return Errno.ENOMEM;
         return Mm.Protect(address, (length + PageAllocator.PageSize - 1) & ~(ulong)(PageAllocator.PageSize - 1), protection);
     }
 

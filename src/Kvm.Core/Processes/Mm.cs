@@ -10,6 +10,7 @@ namespace Kvm.Core;
 /// </summary>
 public sealed unsafe class Mm
 {
+    private readonly KernelMutex _mmapLock = new();
     private readonly object _gate = new();
     private readonly List<IMmuNotifier> _notifiers = [];
     private readonly Srcu _readers;
@@ -55,7 +56,7 @@ public sealed unsafe class Mm
     public ulong GetUserPage(ulong hva, bool write)
     {
         if (!UserMemory.AccessOk(hva, 1)) return 0;
-        if (Find(hva) is { } vma) return (write ? vma.Writable : vma.Readable) ? hva : 0;
+        if (Find(hva) is { } vma) return (write ? vma.Writable : vma.Readable) && vma.HasPage(hva) ? hva : 0;
         foreach (var (start, end, writable) in Volatile.Read(ref _foreign))
             if (hva >= start && hva < end) return !write || writable ? hva : 0;
         return Adopt(hva, write) ? hva : 0;
@@ -100,8 +101,7 @@ public sealed unsafe class Mm
 
     internal void Announce(IHostRam ram)
     {
-        foreach (Vma vma in Vmas)
-            if (vma.File is null) ram.Add(vma.Start, vma.Length);
+        foreach (Vma vma in Vmas) ram.Add(vma.Start, vma.Length);
         foreach (var (start, end, _) in _foreign) ram.Add(start, end - start);
     }
 
@@ -109,7 +109,7 @@ public sealed unsafe class Mm
     internal ulong Map(ulong length, int protection, int flags, KvmFile? file, ulong pageOffset, out KvmResult error)
     {
         error = Abi.Errno.ENOMEM;
-        var vma = new Vma(0, length, protection, flags, file, pageOffset);
+        var vma = new Vma(0, length, protection, flags, file, pageOffset) { Populated = file is null ? null : new bool[length / PageAllocator.PageSize] };
         if (file is not null)
         {
             error = file.Operations.Mmap(file, vma);
@@ -133,69 +133,100 @@ public sealed unsafe class Mm
             for (ulong off = 0; off < length; off += PageAllocator.PageSize)
             {
                 ulong page = file.Operations.Fault(file, pageOffset + off / PageAllocator.PageSize);
-                if (page != 0) _ = Host.Pages.MapAlias(page, vma.Start + off, protection & 3);
+                vma.Populated![off / PageAllocator.PageSize] = page != 0 && Host.Pages.MapAlias(page, vma.Start + off, protection & 3, (flags & Fcntl.MAP_SHARED) != 0);
             }
 
             file.Get();
         }
 
         lock (_gate) Publish([.. _vmas.Append(vma).OrderBy(v => v.Start)]);
-        if (file is null) Host.Ram?.Add(vma.Start, length);
+        Host.Ram?.Add(vma.Start, length);
         return vma.Start;
     }
 
     /// <summary>munmap of whole pages: mappings are cut where the range ends inside them.</summary>
     internal KvmResult Unmap(ulong start, ulong length)
     {
+        using var _ = _mmapLock.Enter();
         ulong end = start + length;
-        Vma[] hit;
-        lock (_gate) hit = [.. _vmas.Where(v => v.Start < end && v.End > start)];
+        Vma[] hit = Overlapping(start, end);
         if (hit.Length == 0) return 0;
         Invalidate(start, end, () =>
         {
-            lock (_gate)
-            {
-                var next = new List<Vma>();
-                foreach (Vma v in _vmas)
-                {
-                    if (!(v.Start < end && v.End > start))
-                    {
-                        next.Add(v);
-                        continue;
-                    }
-
-                    if (v.Start < start) next.Add(Piece(v, v.Start, start));
-                    if (v.End > end) next.Add(Piece(v, end, v.End));
-                }
-
-                Publish([.. next]);
-            }
-
+            foreach (Vma v in hit) Cut(v, start, end, null);
             // No copy still uses what goes away.
             _readers.Synchronize();
             foreach (Vma v in hit)
             {
                 ulong from = Math.Max(v.Start, start), to = Math.Min(v.End, end);
-                if (v.File is null) Host.Ram?.Remove(from, to - from);
-                _ = LibC.munmap((void*)from, (nuint)(to - from));
+                Host.Ram?.Remove(v.Start, v.Length);
+                LibC.munmap((void*)from, (nuint)(to - from));
             }
         });
         foreach (Vma v in hit) v.File?.Put();
         return 0;
     }
 
-    /// <summary>mprotect of whole mappings. -ENOMEM when the range is not one mapping of this host.</summary>
+    /// <summary>mprotect: mappings are cut where the range ends inside them. -ENOMEM at the first address without a mapping of this host; what lies before has changed.</summary>
     internal KvmResult Protect(ulong start, ulong length, int protection)
     {
-        if (Find(start) is not { } vma || vma.End < start + length) return Abi.Errno.ENOMEM;
-        if (vma.Start != start || vma.Length != length) return Abi.Errno.EINVAL;
-        Invalidate(start, start + length, () =>
+        using var _ = _mmapLock.Enter();
+        ulong end = start, wanted = start + length;
+        Vma[] hit = Overlapping(start, wanted);
+        foreach (Vma v in hit)
         {
-            vma.Protection = protection;
+            if (v.Start > end) break;
+            end = Math.Min(v.End, wanted);
+        }
+
+        if (end == start) return length == 0 ? 0 : Abi.Errno.ENOMEM;
+        hit = [.. hit.Where(v => v.Start < end)];
+        Invalidate(start, end, () =>
+        {
+            foreach (Vma v in hit)
+            {
+                ulong from = Math.Max(v.Start, start), to = Math.Min(v.End, end);
+                Vma changed = Piece(v, from, to);
+                changed.Protection = protection;
+                Cut(v, start, end, changed);
+            }
+
             _readers.Synchronize();
-            _ = LibC.mprotect((void*)start, (nuint)length, protection);
+            foreach (Vma v in hit)
+            {
+                Host.Ram?.Remove(v.Start, v.Length);
+                for (ulong at = Math.Max(v.Start, start), to = Math.Min(v.End, end); at < to;)
+                {
+                    // Pages that a file does not have stay inaccessible.
+                    ulong run = at;
+                    bool has = v.HasPage(at);
+                    while (at < to && v.HasPage(at) == has) at = v.Populated is null ? to : at + PageAllocator.PageSize;
+                    if (has) LibC.mprotect((void*)run, (nuint)(at - run), protection);
+                }
+            }
         });
-        return 0;
+        foreach (Vma v in hit) v.File?.Put();
+        return end == wanted ? 0 : Abi.Errno.ENOMEM;
+    }
+
+    private Vma[] Overlapping(ulong start, ulong end)
+    {
+        lock (_gate) return [.. _vmas.Where(v => v.Start < end && v.End > start)];
+    }
+
+    /// <summary>Puts in a mapping's place what is left of it outside the range, and a changed piece inside. Their memory is RAM before the whole stops being it.</summary>
+    private void Cut(Vma v, ulong start, ulong end, Vma? changed)
+    {
+        List<Vma> pieces = [];
+        if (v.Start < start) pieces.Add(Piece(v, v.Start, start));
+        if (changed is not null) pieces.Add(changed);
+        if (v.End > end) pieces.Add(Piece(v, end, v.End));
+        foreach (Vma piece in pieces) Host.Ram?.Add(piece.Start, piece.Length);
+        lock (_gate)
+        {
+            int at = Array.IndexOf(_vmas, v);
+            Publish([.. _vmas[..at], .. pieces, .. _vmas[(at + 1)..]]);
+        }
     }
 
     /// <summary>exit_mmap: notifiers are released, mappings go.</summary>
@@ -257,7 +288,8 @@ public sealed unsafe class Mm
     private static Vma Piece(Vma v, ulong start, ulong end)
     {
         v.File?.Get();
-        return new Vma(start, end - start, v.Protection, v.Flags, v.File, v.PageOffset + (start - v.Start) / PageAllocator.PageSize);
+        int first = (int)((start - v.Start) / PageAllocator.PageSize), pages = (int)((end - start) / PageAllocator.PageSize);
+        return new Vma(start, end - start, v.Protection, v.Flags, v.File, v.PageOffset + (ulong)first) { Populated = v.Populated?[first..(first + pages)] };
     }
 
     private void Publish(Vma[] vmas) => Volatile.Write(ref _vmas, vmas);

@@ -34,6 +34,12 @@ public sealed class Vma
     /// <summary>vm_pgoff.</summary>
     public ulong PageOffset { get; }
 
+    /// <summary>Of a file's mapping: which pages the file had; the others are inaccessible.</summary>
+    internal bool[]? Populated { get; init; }
+
+    /// <summary>There is memory at the address, whatever the protection allows.</summary>
+    internal bool HasPage(ulong address) => Populated is null || Populated[(address - Start) / PageAllocator.PageSize];
+
     internal bool Readable => (Protection & 1) != 0;
     internal bool Writable => (Protection & 2) != 0;
 }
