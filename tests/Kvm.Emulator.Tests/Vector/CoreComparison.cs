@@ -130,6 +130,27 @@ internal sealed unsafe class CoreComparison : IDisposable
         return Add(digest, managedArea + VectorUnit.FlagsOffset, 2);
     }
 
+    /// <summary>Runs the C# core alone, and adds all that it can reach to a digest (FNV-1a of quadwords).</summary>
+    internal ulong RunManagedWhole(ulong digest)
+    {
+        *managed = *State;
+        Buffer.MemoryCopy(Area, managedArea, VectorUnit.AreaSize, VectorUnit.AreaSize);
+        Op op = managedOp;
+        ManagedOf->Managed(managed, &op, managedArea);
+        Ignore(managed, managedArea);
+        digest = AddQuadwords(digest, (byte*)managed->Gpr, 128);
+        digest = AddQuadwords(digest, managed->Fx, 512);
+        digest = AddQuadwords(digest, managed->YmmHi, 256);
+        return AddQuadwords(digest, managedArea, VectorUnit.AreaSize);
+    }
+
+    private static ulong AddQuadwords(ulong digest, byte* bytes, int count)
+    {
+        for (int i = 0; i < count; i += 8)
+            digest = (digest ^ *(ulong*)(bytes + i)) * 0x100000001b3;
+        return digest;
+    }
+
     private static ulong Add(ulong digest, byte* bytes, int count)
     {
         for (int i = 0; i < count; i++)
