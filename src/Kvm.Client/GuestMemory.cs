@@ -31,6 +31,7 @@ public sealed unsafe class GuestMemory : IDisposable
         vm.Backend.AddUser();
     }
 
+    /// <summary>The slot's number (low half) and address space (high half).</summary>
     public uint Slot { get; }
 
     /// <summary>Guest-physical address of the first byte.</summary>
@@ -39,30 +40,38 @@ public sealed unsafe class GuestMemory : IDisposable
     /// <summary>Bytes.</summary>
     public ulong Size { get; }
 
-    /// <summary>Address of the first byte in this process.</summary>
-    public byte* Host => _host;
+    /// <summary>Address of the first byte in this process; page-aligned.</summary>
+    /// <exception cref="ObjectDisposedException">The memory was freed.</exception>
+    public byte* Host => _host != null ? _host : throw new ObjectDisposedException(nameof(GuestMemory));
 
-    /// <summary>The memory, at most the first 2 GiB - 1 of it.</summary>
-    public Span<byte> Span => new(_host, (int)Math.Min(Size, int.MaxValue));
+    /// <summary>The memory, at most the first 2 GiB - 1 of it. It must not be used after disposal.</summary>
+    /// <exception cref="ObjectDisposedException">The memory was freed.</exception>
+    public Span<byte> Span => new(Host, (int)Math.Min(Size, int.MaxValue));
 
     /// <summary>The bytes at a guest-physical address.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Not all of them lie in this slot.</exception>
+    /// <exception cref="ObjectDisposedException">The memory was freed.</exception>
     public Span<byte> At(ulong guestAddress, int length)
     {
         if (!Contains(guestAddress, (ulong)length))
             throw new ArgumentOutOfRangeException(nameof(guestAddress), $"0x{guestAddress:x}+{length} is not inside slot {Slot}, 0x{GuestAddress:x}+0x{Size:x}");
-        return new Span<byte>(_host + (guestAddress - GuestAddress), length);
+        return new Span<byte>(Host + (guestAddress - GuestAddress), length);
     }
 
+    /// <summary>Whether all bytes of a guest-physical range lie in this slot.</summary>
     public bool Contains(ulong guestAddress, ulong length) =>
         guestAddress >= GuestAddress && length <= Size && guestAddress - GuestAddress <= Size - length;
 
+    /// <summary>The value at a guest-physical address; writing it writes the guest's memory. It need not be aligned.</summary>
     public ref T At<T>(ulong guestAddress) where T : unmanaged => ref *(T*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref At(guestAddress, sizeof(T))[0]);
 
     /// <summary>Changes the slot's flags: <c>KVM_MEM_LOG_DIRTY_PAGES</c>, <c>KVM_MEM_READONLY</c>.</summary>
-    public void Protect(uint flags) => _vm.SetUserMemoryRegion(Slot, flags, GuestAddress, Size, (ulong)_host);
+    /// <exception cref="KvmException">EINVAL: the slot can't change so (read-only is for good).</exception>
+    /// <exception cref="ObjectDisposedException">The memory was freed.</exception>
+    public void Protect(uint flags) => _vm.SetUserMemoryRegion(Slot, flags, GuestAddress, Size, (ulong)Host);
 
-    /// <summary>KVM_GET_DIRTY_LOG: one bit a page, set if written since the last call.</summary>
+    /// <summary>KVM_GET_DIRTY_LOG: one bit a page of 4 KiB, lowest first, set if written since the last call.</summary>
+    /// <exception cref="KvmException">ENOENT: the slot has no <c>KVM_MEM_LOG_DIRTY_PAGES</c>.</exception>
     public ulong[] GetDirtyLog()
     {
         var bitmap = new ulong[(Size / 4096 + 63) / 64];
@@ -75,8 +84,7 @@ public sealed unsafe class GuestMemory : IDisposable
     {
         if (_host == null) return;
         // The slot goes first: the guest must not reach freed memory. A VM already closed has no slots (EBADF).
-        var region = new kvm_userspace_memory_region { slot = Slot, guest_phys_addr = GuestAddress };
-        _vm.Fd.TryIoctl(KVM_SET_USER_MEMORY_REGION, (ulong)&region);
+        _vm.TrySetUserMemoryRegion(new kvm_userspace_memory_region { slot = Slot, guest_phys_addr = GuestAddress });
         _vm.Backend.Munmap((ulong)_host, Size);
         _host = null;
         _vm.Backend.RemoveUser();

@@ -9,6 +9,7 @@ public interface IKvmBackend
     /// <summary>For messages: <c>native</c>, <c>model (Intel)</c>.</summary>
     string Name { get; }
 
+    /// <summary>open(2).</summary>
     long Open(string path, int flags);
 
     /// <param name="fd">A descriptor of this backend.</param>
@@ -16,8 +17,10 @@ public interface IKvmBackend
     /// <param name="argument">A value, or the address of a structure in this process.</param>
     long Ioctl(int fd, uint request, ulong argument);
 
+    /// <summary>close(2).</summary>
     long Close(int fd);
 
+    /// <summary>dup(2).</summary>
     long Dup(int fd);
 
     /// <summary>Maps a descriptor's pages (a vCPU's shared pages).</summary>
@@ -28,6 +31,7 @@ public interface IKvmBackend
     /// <returns>The address, or a negative errno.</returns>
     long MapAnonymous(ulong length);
 
+    /// <summary>munmap(2): frees what <see cref="Mmap"/> or <see cref="MapAnonymous"/> returned.</summary>
     long Munmap(ulong address, ulong length);
 
     /// <summary>Changes the protection of whole pages.</summary>
@@ -37,10 +41,13 @@ public interface IKvmBackend
     /// <returns>A descriptor, or a negative errno.</returns>
     long Eventfd(uint initial, int flags);
 
+    /// <summary>read(2) into memory of this process.</summary>
     long Read(int fd, ulong buffer, ulong count);
 
+    /// <summary>write(2) from memory of this process.</summary>
     long Write(int fd, ulong buffer, ulong count);
 
+    /// <summary>lseek(2).</summary>
     long Lseek(int fd, long offset, int whence);
 
     /// <summary>The events of a descriptor that are ready now (POLLIN, POLLOUT…), or a negative errno.</summary>

@@ -10,8 +10,10 @@ public readonly unsafe ref struct IoExit
 
     internal IoExit(kvm_run* run) => _run = run;
 
+    /// <summary>OUT: <see cref="Data"/> is what the guest wrote. Otherwise IN: the guest waits for <see cref="Data"/> to be filled.</summary>
     public bool IsOut => _run->io.direction == KVM_EXIT_IO_OUT;
 
+    /// <summary>The port, 0 to 0xffff.</summary>
     public ushort Port => _run->io.port;
 
     /// <summary>1, 2 or 4 bytes.</summary>

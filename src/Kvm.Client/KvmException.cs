@@ -5,6 +5,7 @@ namespace Kvm.Client;
 /// <summary>A KVM system call failed: which one, and with what errno.</summary>
 public sealed class KvmException : Exception
 {
+    /// <summary>A failure of <paramref name="operation"/>.</summary>
     public KvmException(string operation, Errno errno)
         : base($"{operation}: {errno}")
     {
@@ -12,6 +13,7 @@ public sealed class KvmException : Exception
         Errno = errno;
     }
 
+    /// <summary>A failure with a sentence on what to do about it.</summary>
     public KvmException(string operation, Errno errno, string hint)
         : base($"{operation}: {errno} ({hint})")
     {
@@ -22,5 +24,6 @@ public sealed class KvmException : Exception
     /// <summary>The ioctl's name (<c>KVM_CREATE_VCPU</c>), or <c>open(/dev/kvm)</c>, <c>mmap</c>.</summary>
     public string Operation { get; }
 
+    /// <summary>What the system call returned, as a positive number.</summary>
     public Errno Errno { get; }
 }

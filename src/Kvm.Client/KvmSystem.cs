@@ -10,8 +10,10 @@ public sealed class KvmSystem : IDisposable
 
     private KvmSystem(KvmFd fd) => Fd = fd;
 
+    /// <summary>The descriptor of /dev/kvm.</summary>
     public KvmFd Fd { get; }
 
+    /// <summary>The kernel that answers.</summary>
     public IKvmBackend Backend => Fd.Backend;
 
     /// <summary>KVM_GET_API_VERSION: 12 on every KVM since Linux 2.6.22.</summary>
@@ -27,6 +29,8 @@ public sealed class KvmSystem : IDisposable
     /// <exception cref="KvmException">ENOENT or ENODEV: no KVM there (no device node, no module, no hardware support). EACCES: no permission.</exception>
     public static KvmSystem Open(IKvmBackend backend, string path = "/dev/kvm")
     {
+        ArgumentNullException.ThrowIfNull(backend);
+        ArgumentException.ThrowIfNullOrEmpty(path);
         backend.AddUser();
         try
         {
@@ -54,8 +58,10 @@ public sealed class KvmSystem : IDisposable
     /// <summary>KVM_GET_EMULATED_CPUID: features that KVM emulates though the hardware lacks them.</summary>
     public kvm_cpuid_entry2[] GetEmulatedCpuid() => Cpuid.Get(Fd, KVM_GET_EMULATED_CPUID);
 
+    /// <summary>KVM_GET_MSR_INDEX_LIST: the MSRs to save and restore with a vCPU.</summary>
     public uint[] GetMsrIndexList() => MsrAccess.GetList(Fd, KVM_GET_MSR_INDEX_LIST);
 
+    /// <summary>KVM_GET_MSR_FEATURE_INDEX_LIST: the MSRs that tell what the host can do; read with <see cref="GetMsrs"/>.</summary>
     public uint[] GetMsrFeatureIndexList() => MsrAccess.GetList(Fd, KVM_GET_MSR_FEATURE_INDEX_LIST);
 
     /// <summary>KVM_GET_MSRS on the system descriptor: feature MSRs.</summary>
@@ -65,6 +71,7 @@ public sealed class KvmSystem : IDisposable
     /// <summary>Any other ioctl.</summary>
     public long Ioctl(uint request, ulong argument = 0) => Fd.Ioctl(request, argument);
 
+    /// <summary>Closes the descriptor. VMs made from it live on.</summary>
     public void Dispose() => Fd.Dispose();
 
     private static string Hint(Errno errno, string path) => errno switch

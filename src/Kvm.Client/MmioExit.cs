@@ -9,8 +9,10 @@ public readonly unsafe ref struct MmioExit
 
     internal MmioExit(kvm_run* run) => _run = run;
 
+    /// <summary>A store: <see cref="Data"/> is what the guest wrote. Otherwise a load: the guest waits for <see cref="Data"/> to be filled.</summary>
     public bool IsWrite => _run->mmio.is_write != 0;
 
+    /// <summary>Guest-physical address of the first byte.</summary>
     public ulong Address => _run->mmio.phys_addr;
 
     /// <summary>1 to 8 bytes: what the guest wrote, or where its input goes.</summary>

@@ -13,12 +13,33 @@ public sealed class ModelOptions
 
     internal CpuModel Processor => Cpu ?? (Vendor == CpuVendor.Intel ? CpuModel.IntelSkylake : CpuModel.AmdZen);
 
-    /// <summary>How many processors the host has.</summary>
-    public int Processors { get; set; } = 1;
+    /// <summary>How many processors the host has: 1 to <see cref="MostProcessors"/>.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not so many.</exception>
+    public int Processors
+    {
+        get;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfLessThan(value, 1);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, MostProcessors);
+            field = value;
+        }
+    } = 1;
 
-    /// <summary>Parameters of the KVM modules, such as <c>ept</c> = <c>0</c>, as on modprobe's command line.</summary>
+    /// <summary>More processors than any host needs, and fewer than fill this process's memory.</summary>
+    public const int MostProcessors = 1024;
+
+    /// <summary>Parameters of the KVM modules, as on modprobe's command line: <c>ept</c> = <c>0</c> of the vendor's module, <c>kvm.ignore_msrs</c> = <c>1</c> of kvm.</summary>
     public IDictionary<string, string> ModuleParameters { get; } = new Dictionary<string, string>(StringComparer.Ordinal);
 
     /// <summary>Source of all time in the machine and its kernel.</summary>
-    public TimeProvider Time { get; set; } = TimeProvider.System;
+    public TimeProvider Time
+    {
+        get;
+        set
+        {
+            ArgumentNullException.ThrowIfNull(value);
+            field = value;
+        }
+    } = TimeProvider.System;
 }

@@ -20,30 +20,35 @@ public sealed unsafe partial class Vcpu
         set => Fd.Set(KVM_SET_SREGS, value);
     }
 
+    /// <summary>As <see cref="SRegs"/>, with the PAE page-directory pointers instead of the pending interrupt. KVM_CAP_SREGS2.</summary>
     public kvm_sregs2 SRegs2
     {
         get => Fd.Get<kvm_sregs2>(KVM_GET_SREGS2);
         set => Fd.Set(KVM_SET_SREGS2, value);
     }
 
+    /// <summary>x87 and SSE state in the FXSAVE sense: 8 registers of 80 bits, 16 of 128.</summary>
     public kvm_fpu Fpu
     {
         get => Fd.Get<kvm_fpu>(KVM_GET_FPU);
         set => Fd.Set(KVM_SET_FPU, value);
     }
 
+    /// <summary>The XSAVE area of 4096 bytes, in the processor's standard format.</summary>
     public kvm_xsave Xsave
     {
         get => Fd.Get<kvm_xsave>(KVM_GET_XSAVE);
         set => Fd.Set(KVM_SET_XSAVE, value);
     }
 
+    /// <summary>Extended control registers: XCR0.</summary>
     public kvm_xcrs Xcrs
     {
         get => Fd.Get<kvm_xcrs>(KVM_GET_XCRS);
         set => Fd.Set(KVM_SET_XCRS, value);
     }
 
+    /// <summary>DR0 to DR3, DR6, DR7.</summary>
     public kvm_debugregs DebugRegs
     {
         get => Fd.Get<kvm_debugregs>(KVM_GET_DEBUGREGS);
@@ -71,6 +76,7 @@ public sealed unsafe partial class Vcpu
         set => Fd.Set(KVM_SET_LAPIC, value);
     }
 
+    /// <summary>The guest's time-stamp counter in kHz. Setting it to what the host can't scale to is EINVAL.</summary>
     public int TscKhz
     {
         get => (int)Fd.Ioctl(KVM_GET_TSC_KHZ, 0);

@@ -23,8 +23,10 @@ public sealed unsafe partial class Vcpu : IDisposable
         _run = (kvm_run*)address;
     }
 
+    /// <summary>The vCPU's descriptor.</summary>
     public KvmFd Fd { get; }
 
+    /// <summary>The id it was created with: its APIC id.</summary>
     public uint Id { get; }
 
     /// <summary>The shared page: what the last exit said, and what the next KVM_RUN shall know.</summary>

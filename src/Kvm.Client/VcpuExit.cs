@@ -23,6 +23,7 @@ public readonly unsafe ref struct VcpuExit
     /// <summary><c>KVM_EXIT_…</c>; <c>KVM_EXIT_INTR</c> when <see cref="Interrupted"/>.</summary>
     public int Reason => Interrupted ? KVM_EXIT_INTR : (int)_run->exit_reason;
 
+    /// <summary><see cref="Reason"/> under the ABI's name.</summary>
     public string ReasonName => ExitNames.Of(Reason);
 
     /// <summary>The page itself.</summary>

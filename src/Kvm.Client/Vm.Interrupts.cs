@@ -12,6 +12,7 @@ public sealed unsafe partial class Vm
     /// <summary>KVM_CREATE_PIT2; needs the irqchip.</summary>
     public void CreatePit2(uint flags = 0) => Fd.Set(KVM_CREATE_PIT2, new kvm_pit_config { flags = flags });
 
+    /// <summary>The in-kernel interval timer. ENXIO without <see cref="CreatePit2"/>.</summary>
     public kvm_pit_state2 Pit2
     {
         get => Fd.Get<kvm_pit_state2>(KVM_GET_PIT2);
@@ -27,6 +28,7 @@ public sealed unsafe partial class Vm
         return irqchip;
     }
 
+    /// <summary>KVM_SET_IRQCHIP; <c>chip_id</c> says which. ENXIO without <see cref="CreateIrqchip"/>.</summary>
     public void SetIrqchip(in kvm_irqchip irqchip) => Fd.Set(KVM_SET_IRQCHIP, irqchip);
 
     /// <summary>KVM_IRQ_LINE: drives a GSI to a level.</summary>
@@ -63,8 +65,10 @@ public sealed unsafe partial class Vm
     public void IoEventfd(int eventfd, ulong address, uint length, uint flags = 0, ulong dataMatch = 0) =>
         Fd.Set(KVM_IOEVENTFD, new kvm_ioeventfd { fd = eventfd, addr = address, len = length, flags = flags, datamatch = dataMatch });
 
+    /// <summary>KVM_REGISTER_COALESCED_MMIO: writes to these <paramref name="size"/> bytes are queued in the ring page instead of exiting one by one.</summary>
     public void RegisterCoalescedMmio(ulong address, uint size, bool pio = false) => Fd.Set(KVM_REGISTER_COALESCED_MMIO, Zone(address, size, pio));
 
+    /// <summary>KVM_UNREGISTER_COALESCED_MMIO.</summary>
     public void UnregisterCoalescedMmio(ulong address, uint size, bool pio = false) => Fd.Set(KVM_UNREGISTER_COALESCED_MMIO, Zone(address, size, pio));
 
     private static kvm_irq_level Level(uint gsi, bool level) => new() { irq = gsi, level = level ? 1u : 0u };

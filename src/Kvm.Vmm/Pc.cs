@@ -16,15 +16,23 @@ public sealed class Pc : IDisposable
     /// <summary>Where Intel hosts without unrestricted guest may put four pages of their own: below the BIOS at the top of 4 GiB.</summary>
     private const ulong KvmPages = 0xfffb_c000;
 
+    private const ulong LeastMemory = 1 << 20, PageSize = 4096;
     private const int TimerLine = 0;
 
     private readonly Serial16550 _serial;
     private readonly Pic8259? _pic;
     private readonly Pit8254? _pit;
 
+    /// <param name="kvm">Where the VM is made; stays the caller's.</param>
+    /// <param name="options">What it is made of.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The memory is less than 1 MiB or not whole pages.</exception>
     /// <exception cref="KvmException">The VM could not be made.</exception>
     public Pc(KvmSystem kvm, PcOptions options)
     {
+        ArgumentNullException.ThrowIfNull(kvm);
+        ArgumentNullException.ThrowIfNull(options);
+        if (options.Memory < LeastMemory || options.Memory % PageSize != 0)
+            throw new ArgumentOutOfRangeException(nameof(options), options.Memory, "PcOptions.Memory: a PC has at least 1 MiB, in whole pages of 4 KiB");
         Stop = new StopSignal();
         Vm = kvm.CreateVm();
         try
@@ -61,18 +69,25 @@ public sealed class Pc : IDisposable
         AddDevices(options);
     }
 
+    /// <summary>The VM, for ioctls that the PC does not make itself.</summary>
     public Vm Vm { get; }
 
+    /// <summary>The only processor, id 0.</summary>
     public Vcpu Vcpu { get; }
 
+    /// <summary>The guest's memory.</summary>
     public GuestRam Ram { get; }
 
+    /// <summary>The I/O ports; more devices can be added before the guest runs.</summary>
     public PortBus Ports { get; } = new();
 
+    /// <summary>Devices in guest-physical memory; more can be added before the guest runs.</summary>
     public MmioBus Mmio { get; } = new();
 
+    /// <summary>Ends the guest, from any thread.</summary>
     public StopSignal Stop { get; }
 
+    /// <summary>The vCPU's loop: counters, an observer.</summary>
     public VcpuLoop Loop { get; }
 
     /// <summary>Interrupt controllers and timer are the kernel's.</summary>
@@ -98,6 +113,7 @@ public sealed class Pc : IDisposable
     /// <summary>Tells COM1 that its input pipe has new bytes.</summary>
     public void PollInput() => _serial.Poll();
 
+    /// <summary>Closes vCPU and VM, frees the RAM. Not while <see cref="Run"/> is running.</summary>
     public void Dispose()
     {
         _pit?.Dispose();

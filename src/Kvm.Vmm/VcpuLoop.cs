@@ -17,6 +17,7 @@ public sealed class VcpuLoop
     private IInterruptSource? _interrupts;
     private int _thread;
 
+    /// <summary>Serves exits of <paramref name="vcpu"/> from the buses until <paramref name="stop"/> is requested.</summary>
     public VcpuLoop(Vcpu vcpu, PortBus ports, MmioBus mmio, StopSignal stop)
     {
         _vcpu = vcpu;

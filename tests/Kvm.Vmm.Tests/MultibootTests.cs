@@ -77,7 +77,7 @@ public class MultibootTests
         return code.ToArray();
     }
 
-    private static byte[] Flat(byte[] program)
+    internal static byte[] Flat(byte[] program)
     {
         var file = new byte[0x1000];
         Header(file, 0, 1 << 16);
@@ -90,7 +90,7 @@ public class MultibootTests
         return file;
     }
 
-    private static byte[] Elf(byte[] program)
+    internal static byte[] Elf(byte[] program)
     {
         var file = new byte[0x2000];
         new byte[] { 0x7f, (byte)'E', (byte)'L', (byte)'F', 1, 1, 1 }.CopyTo(file, 0);

@@ -19,41 +19,56 @@ public sealed class ModelBackend : IKvmBackend
 
     internal ModelBackend(ModelOptions options) => _options = options;
 
+    /// <inheritdoc/>
     public string Name => $"model, {_options.Processor.Name}";
 
     /// <summary>The running host: its log, modules, processors. Null while nobody uses it.</summary>
     public Host? Host => Volatile.Read(ref _host)?.Host;
 
+    /// <inheritdoc/>
     public long Open(string path, int flags) => Process.Open(path, flags).Raw;
 
+    /// <inheritdoc/>
     public long Ioctl(int fd, uint request, ulong argument) => Process.Ioctl(fd, request, argument).Raw;
 
+    /// <inheritdoc/>
     public long Close(int fd) => Process.Close(fd).Raw;
 
+    /// <inheritdoc/>
     public long Dup(int fd) => Process.Dup(fd).Raw;
 
+    /// <inheritdoc/>
     public long Mmap(int fd, ulong length, int prot, int flags, long offset) => Process.Mmap(length, prot, flags, fd, (ulong)offset).Raw;
 
+    /// <inheritdoc/>
     public long MapAnonymous(ulong length) => Process.Mmap(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS).Raw;
 
+    /// <inheritdoc/>
     public long Munmap(ulong address, ulong length) => Process.Munmap(address, length).Raw;
 
+    /// <inheritdoc/>
     public long Mprotect(ulong address, ulong length, int prot) => Process.Mprotect(address, length, prot).Raw;
 
+    /// <inheritdoc/>
     public long Eventfd(uint initial, int flags) => Process.Eventfd(initial, flags).Raw;
 
+    /// <inheritdoc/>
     public long Read(int fd, ulong buffer, ulong count) => Process.Read(fd, buffer, count).Raw;
 
+    /// <inheritdoc/>
     public long Write(int fd, ulong buffer, ulong count) => Process.Write(fd, buffer, count).Raw;
 
+    /// <inheritdoc/>
     public long Lseek(int fd, long offset, int whence) => Process.Lseek(fd, offset, whence).Raw;
 
+    /// <inheritdoc/>
     public long Poll(int fd)
     {
         long ready = Process.Poll(fd).Raw;
         return ready < 0 ? ready : ready & (POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP);
     }
 
+    /// <inheritdoc/>
     public long CurrentThread()
     {
         HostTask task = Process.Task;
@@ -61,11 +76,13 @@ public sealed class ModelBackend : IKvmBackend
         return task.Pid;
     }
 
+    /// <inheritdoc/>
     public void Interrupt(long thread)
     {
         if (_tasks.TryGetValue(thread, out HostTask? task)) task.Send(KickSignal);
     }
 
+    /// <inheritdoc/>
     public void AddUser()
     {
         lock (_lock)
@@ -81,6 +98,7 @@ public sealed class ModelBackend : IKvmBackend
         }
     }
 
+    /// <inheritdoc/>
     public void RemoveUser()
     {
         lock (_lock)

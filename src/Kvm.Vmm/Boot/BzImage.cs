@@ -38,6 +38,7 @@ public sealed class BzImage
     /// <summary>The highest address that the initrd's last byte may have.</summary>
     public uint InitrdMax => Version >= 0x0203 ? Dword(0x22c) : 0x37ffffff;
 
+    /// <summary>The protected-mode code may be loaded elsewhere than it prefers.</summary>
     public bool Relocatable => Version >= 0x0205 && Byte(0x234) != 0;
 
     /// <summary>Longest command line without its terminating zero.</summary>

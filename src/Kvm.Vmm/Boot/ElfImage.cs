@@ -19,13 +19,16 @@ public sealed class ElfImage
         Segments = segments;
     }
 
+    /// <summary>ELFCLASS64.</summary>
     public bool Is64 { get; }
 
     /// <summary>The entry point, as the file says it: a linear address.</summary>
     public ulong Entry { get; }
 
+    /// <summary>The PT_LOAD segments, in the file's order; at least one.</summary>
     public IReadOnlyList<Segment> Segments { get; }
 
+    /// <summary>Begins as an ELF file does.</summary>
     public static bool IsElf(ReadOnlySpan<byte> file) => file.StartsWith("\x7f"u8) && file.Length > 52 && file[1..4].SequenceEqual("ELF"u8);
 
     /// <exception cref="BootException">Not a little-endian x86 ELF, or one whose headers point outside the file.</exception>
@@ -70,9 +73,8 @@ public sealed class ElfImage
         {
             if (segment.MemorySize > ram.LowSize || segment.PhysicalAddress > ram.LowSize - segment.MemorySize)
                 throw new BootException($"the image needs RAM at 0x{segment.PhysicalAddress:x}+0x{segment.MemorySize:x}, there are 0x{ram.LowSize:x} bytes: give the guest more memory");
-            Span<byte> to = ram.At(segment.PhysicalAddress, (int)segment.MemorySize);
-            _file.Span.Slice((int)segment.FileOffset, (int)segment.FileSize).CopyTo(to);
-            to[(int)segment.FileSize..].Clear();
+            ram.Write(segment.PhysicalAddress, _file.Span.Slice((int)segment.FileOffset, (int)segment.FileSize));
+            ram.Clear(segment.PhysicalAddress + segment.FileSize, segment.MemorySize - segment.FileSize);
             end = Math.Max(end, segment.PhysicalAddress + segment.MemorySize);
         }
 

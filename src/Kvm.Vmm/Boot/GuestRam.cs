@@ -6,7 +6,9 @@ namespace Kvm.Vmm.Boot;
 /// <summary>A PC's RAM: one slot from address 0, and what lies beyond 3 GiB moved above 4 GiB, past the hole for devices.</summary>
 public sealed class GuestRam : IDisposable
 {
+    /// <summary>Where low RAM ends at the latest: 3 GiB. Devices lie between.</summary>
     public const ulong HoleStart = 0xc000_0000;
+    /// <summary>Where RAM goes on: 4 GiB.</summary>
     public const ulong HoleEnd = 0x1_0000_0000;
 
     private readonly GuestMemory _low;
@@ -21,6 +23,7 @@ public sealed class GuestRam : IDisposable
         if (size > HoleStart) _high = vm.MapMemory(1, HoleEnd, size - HoleStart);
     }
 
+    /// <summary>Bytes altogether.</summary>
     public ulong Size { get; }
 
     /// <summary>Bytes of RAM from address 0 upward.</summary>
@@ -34,12 +37,25 @@ public sealed class GuestRam : IDisposable
     public Span<byte> At(ulong address, int length) =>
         _high is not null && address >= HoleEnd ? _high.At(address, length) : _low.At(address, length);
 
+    /// <summary>Zeroes any number of bytes.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not all of them are RAM.</exception>
+    public void Clear(ulong address, ulong length)
+    {
+        const int Step = 1 << 30;
+        for (; length > Step; address += Step, length -= Step) At(address, Step).Clear();
+        At(address, (int)length).Clear();
+    }
+
+    /// <summary>Copies bytes to a guest-physical address. Beyond RAM: <see cref="ArgumentOutOfRangeException"/>.</summary>
     public void Write(ulong address, ReadOnlySpan<byte> data) => data.CopyTo(At(address, data.Length));
 
+    /// <summary>Writes a value, lowest byte first. Beyond RAM: <see cref="ArgumentOutOfRangeException"/>.</summary>
     public void Write<T>(ulong address, T value) where T : unmanaged => MemoryMarshal.Write(At(address, System.Runtime.CompilerServices.Unsafe.SizeOf<T>()), value);
 
+    /// <summary>Reads a value, lowest byte first. Beyond RAM: <see cref="ArgumentOutOfRangeException"/>.</summary>
     public T Read<T>(ulong address) where T : unmanaged => MemoryMarshal.Read<T>(At(address, System.Runtime.CompilerServices.Unsafe.SizeOf<T>()));
 
+    /// <summary>Deletes the slots and frees the memory.</summary>
     public void Dispose()
     {
         _high?.Dispose();

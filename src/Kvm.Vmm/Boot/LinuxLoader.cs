@@ -21,12 +21,13 @@ public static class LinuxLoader
     public static void Load(GuestRam ram, Vcpu vcpu, BzImage image, LinuxEntry entry, string commandLine = "", ReadOnlyMemory<byte> initrd = default)
     {
         byte[] line = Encoding.UTF8.GetBytes(commandLine);
-        if (line.Length > image.CommandLineSize) throw new BootException($"the command line has {line.Length} bytes, this kernel takes {image.CommandLineSize}");
+        ulong room = Math.Min(image.CommandLineSize, (entry == LinuxEntry.Real16 ? RealModeMemory.SetupCommandLineSize : RealModeMemory.CommandLineSize) - 1);
+        if ((ulong)line.Length > room) throw new BootException($"the command line has {line.Length} bytes, this kernel takes {room}");
         if (entry == LinuxEntry.Long64 && !image.Has64BitEntry) throw new BootException("this kernel has no 64-bit entry point; use the 32-bit one");
 
         // The 64-bit code runs where it is put; the 32-bit code starts at 1 MiB and moves itself to where it prefers.
         ulong address = entry == LinuxEntry.Long64 ? image.PreferredAddress : 0x100000;
-        ulong end = Math.Max(image.PreferredAddress + image.InitSize, address + (ulong)image.Kernel.Length);
+        ulong end = Math.Max(Math.Min(image.PreferredAddress, GuestRam.HoleEnd) + image.InitSize, Math.Min(address, GuestRam.HoleEnd) + (ulong)image.Kernel.Length);
         if (end > ram.LowSize) throw new BootException($"the kernel needs RAM up to 0x{end:x}, there are 0x{ram.LowSize:x} bytes: give the guest more memory");
         ram.Write(address, image.Kernel.Span);
         ulong ramdisk = LoadInitrd(ram, image, end, initrd.Span);

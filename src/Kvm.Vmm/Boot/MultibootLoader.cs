@@ -17,6 +17,7 @@ public static class MultibootLoader
     private const ulong Information = 0x9000, Modules = 0x9100, MemoryMap = 0x9200, Text = 0x9400;
     private const uint HasMemory = 1, HasCommandLine = 1 << 2, HasModules = 1 << 3, HasMap = 1 << 6;
 
+    /// <summary>There is a multiboot header, checksum and all, in the first 8 KiB.</summary>
     public static bool IsMultiboot(ReadOnlySpan<byte> file) => FindHeader(file) >= 0;
 
     /// <summary>Loads image, command line and one module, and enters 32-bit protected mode.</summary>
@@ -69,7 +70,7 @@ public static class MultibootLoader
         ulong end = Math.Max(loadAddress + (ulong)size, bssEnd);
         if (end > ram.LowSize) throw new BootException($"the image needs RAM up to 0x{end:x}, there are 0x{ram.LowSize:x} bytes: give the guest more memory");
         ram.Write(loadAddress, file.Slice((int)start, (int)size));
-        if (bssEnd > loadAddress + (ulong)size) ram.At(loadAddress + (ulong)size, (int)(bssEnd - loadAddress - (ulong)size)).Clear();
+        if (bssEnd > loadAddress + (ulong)size) ram.Clear(loadAddress + (ulong)size, bssEnd - loadAddress - (ulong)size);
         return (entry, end);
     }
 

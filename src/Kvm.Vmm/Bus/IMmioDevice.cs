@@ -7,5 +7,6 @@ public interface IMmioDevice
     /// <param name="data">1 to 8 bytes; all ones on entry.</param>
     void Read(ulong offset, Span<byte> data);
 
+    /// <summary>Takes a store of 1 to 8 bytes at an offset from the start of the device's range.</summary>
     void Write(ulong offset, ReadOnlySpan<byte> data);
 }

@@ -23,6 +23,7 @@ public sealed class MmioBus
         _ranges.Insert(at, new Range(first, last, device));
     }
 
+    /// <summary>A load of 1 to 8 bytes. Nobody there: all ones.</summary>
     public void Read(ulong address, Span<byte> data)
     {
         data.Fill(0xff);
@@ -30,6 +31,7 @@ public sealed class MmioBus
         else Unclaimed?.Invoke(address, data.Length, false);
     }
 
+    /// <summary>A store of 1 to 8 bytes. Nobody there: lost.</summary>
     public void Write(ulong address, ReadOnlySpan<byte> data)
     {
         if (Find(address) is { } range) range.Device.Write(address - range.First, data);

@@ -35,6 +35,12 @@ public sealed class PortBus
     /// <summary>IN of <paramref name="data"/>'s size. Nobody there: all ones.</summary>
     public void Read(ushort port, Span<byte> data)
     {
+        if (IsSplit(port, data.Length))
+        {
+            for (int i = 0; i < data.Length; i++) Read((ushort)(port + i), data.Slice(i, 1));
+            return;
+        }
+
         data.Fill(0xff);
         if (_devices[_owner[port]] is { } device) device.Read(port, data);
         else Unclaimed?.Invoke(port, data.Length, false);
@@ -43,7 +49,25 @@ public sealed class PortBus
     /// <summary>OUT. Nobody there: lost.</summary>
     public void Write(ushort port, ReadOnlySpan<byte> data)
     {
+        if (IsSplit(port, data.Length))
+        {
+            for (int i = 0; i < data.Length; i++) Write((ushort)(port + i), data.Slice(i, 1));
+            return;
+        }
+
         if (_devices[_owner[port]] is { } device) device.Write(port, data);
         else Unclaimed?.Invoke(port, data.Length, true);
+    }
+
+    /// <summary>A wide access to a device of 8-bit registers goes beyond it: the bus makes bytes of it, each for the port's own device.</summary>
+    private bool IsSplit(ushort port, int size)
+    {
+        if (size == 1 || _devices[_owner[port]] is not BytePortDevice) return false;
+        for (int i = 1; i < size; i++)
+        {
+            if (_owner[(ushort)(port + i)] != _owner[port]) return true;
+        }
+
+        return false;
     }
 }

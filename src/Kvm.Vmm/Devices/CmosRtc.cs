@@ -6,7 +6,9 @@ namespace Kvm.Vmm.Devices;
 /// <remarks>Motorola MC146818A data sheet; the PC's use of the memory as the BIOS documents of IBM's AT have it.</remarks>
 public sealed class CmosRtc : BytePortDevice
 {
+    /// <summary>The index port; the data port follows.</summary>
     public const ushort Port = 0x70;
+    /// <summary>Index and data.</summary>
     public const int Ports = 2;
 
     private const int Seconds = 0, Minutes = 2, Hours = 4, DayOfWeek = 6, Day = 7, Month = 8, Year = 9, StatusA = 10, StatusB = 11, StatusC = 12, StatusD = 13, Century = 0x32;
@@ -37,12 +39,14 @@ public sealed class CmosRtc : BytePortDevice
         SetWord(0x34, (ushort)Math.Min(memory > 0x1000000 ? (memory - 0x1000000) / 0x10000 : 0, 0xffff));
     }
 
+    /// <inheritdoc/>
     protected override byte ReadByte(ushort port)
     {
         if (port == Port) return 0xff; // the index register is write-only
         lock (_lock) return ReadRegister(_index);
     }
 
+    /// <inheritdoc/>
     protected override void WriteByte(ushort port, byte value)
     {
         lock (_lock)
@@ -52,7 +56,17 @@ public sealed class CmosRtc : BytePortDevice
         }
     }
 
-    private DateTime Now => _held ?? _time.GetUtcNow().UtcDateTime + _offset;
+    /// <summary>Stays within the years that four digits can tell.</summary>
+    private DateTime Now
+    {
+        get
+        {
+            if (_held is { } held) return held;
+            DateTime utc = _time.GetUtcNow().UtcDateTime;
+            if (_offset > DateTime.MaxValue - utc) return new DateTime(DateTime.MaxValue.Ticks, DateTimeKind.Utc);
+            return _offset < DateTime.MinValue - utc ? new DateTime(0, DateTimeKind.Utc) : utc + _offset;
+        }
+    }
 
     private byte ReadRegister(int index)
     {

@@ -7,7 +7,9 @@ namespace Kvm.Vmm.Devices;
 /// <remarks>QEMU docs/specs/fw_cfg: selector, data, "Signature", "File Directory".</remarks>
 public sealed class FwCfg : IPortDevice
 {
+    /// <summary>The selector; the data port follows.</summary>
     public const ushort Port = 0x510;
+    /// <summary>Selector and data.</summary>
     public const int Ports = 2;
 
     private const ushort Signature = 0x00, InterfaceVersion = 0x01, RamSize = 0x03, CpuCount = 0x05, MaxCpus = 0x0f, FileDirectory = 0x19;
@@ -16,6 +18,7 @@ public sealed class FwCfg : IPortDevice
     private byte[] _current = [];
     private int _position;
 
+    /// <summary>Tells that much RAM, in bytes, and that many processors.</summary>
     public FwCfg(ulong ramSize, ushort cpus)
     {
         _items[Signature] = "QEMU"u8.ToArray();
@@ -35,6 +38,7 @@ public sealed class FwCfg : IPortDevice
         for (int i = 0; i < data.Length; i++) data[i] = _position < _current.Length ? _current[_position++] : (byte)0;
     }
 
+    /// <inheritdoc/>
     public void Write(ushort port, ReadOnlySpan<byte> data)
     {
         if (port != Port || data.Length != 2) return;

@@ -6,7 +6,9 @@ namespace Kvm.Vmm.Devices;
 /// <remarks>IBM Personal System/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller".</remarks>
 public sealed class I8042(StopSignal stop) : BytePortDevice
 {
+    /// <summary>Data both ways.</summary>
     public const ushort DataPort = 0x60;
+    /// <summary>Commands out, status in.</summary>
     public const ushort CommandPort = 0x64;
 
     private const byte OutputFull = 0x01, SystemFlag = 0x04, LastWasCommand = 0x08, Unlocked = 0x10;
@@ -17,6 +19,7 @@ public sealed class I8042(StopSignal stop) : BytePortDevice
     private bool _outputFull, _lastWasCommand;
     private byte _parameterFor; // the command whose parameter the next data byte is
 
+    /// <inheritdoc/>
     protected override byte ReadByte(ushort port)
     {
         if (port == CommandPort)
@@ -25,6 +28,7 @@ public sealed class I8042(StopSignal stop) : BytePortDevice
         return _output;
     }
 
+    /// <inheritdoc/>
     protected override void WriteByte(ushort port, byte value)
     {
         _lastWasCommand = port == CommandPort;

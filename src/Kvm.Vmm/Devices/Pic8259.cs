@@ -6,8 +6,11 @@ namespace Kvm.Vmm.Devices;
 /// <remarks>Intel 8259A data sheet. Not there: special mask with rotation, polled reads of the slave through the master, MCS-80 mode.</remarks>
 public sealed class Pic8259 : BytePortDevice, IInterruptSource
 {
+    /// <summary>First of the master's two ports.</summary>
     public const ushort MasterPort = 0x20;
+    /// <summary>First of the slave's two ports.</summary>
     public const ushort SlavePort = 0xa0;
+    /// <summary>First of the two edge/level registers: the master's, the slave's.</summary>
     public const ushort EdgeLevelPort = 0x4d0;
     private const int CascadeLine = 2;
 
@@ -16,8 +19,10 @@ public sealed class Pic8259 : BytePortDevice, IInterruptSource
     private readonly Chip _slave = new() { LevelMask = 0xde };
     private bool _intr;
 
+    /// <inheritdoc/>
     public event Action? Raised;
 
+    /// <inheritdoc/>
     public bool Pending => Volatile.Read(ref _intr);
 
     /// <summary>Drives one of the lines 0 to 15.</summary>
@@ -30,6 +35,7 @@ public sealed class Pic8259 : BytePortDevice, IInterruptSource
         }
     }
 
+    /// <inheritdoc/>
     public byte Acknowledge()
     {
         lock (_lock)
@@ -56,6 +62,7 @@ public sealed class Pic8259 : BytePortDevice, IInterruptSource
         }
     }
 
+    /// <inheritdoc/>
     protected override byte ReadByte(ushort port)
     {
         lock (_lock)
@@ -68,6 +75,7 @@ public sealed class Pic8259 : BytePortDevice, IInterruptSource
         }
     }
 
+    /// <inheritdoc/>
     protected override void WriteByte(ushort port, byte value)
     {
         lock (_lock)

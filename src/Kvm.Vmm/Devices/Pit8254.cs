@@ -6,8 +6,11 @@ namespace Kvm.Vmm.Devices;
 /// <remarks>Intel 8254 data sheet. Counting is computed from elapsed time; only channel 0's interrupts use a timer.</remarks>
 public sealed class Pit8254 : BytePortDevice, IDisposable
 {
+    /// <summary>First of the four ports.</summary>
     public const ushort Port = 0x40;
+    /// <summary>Three counters and the control word.</summary>
     public const int Ports = 4;
+    /// <summary>System control port B: channel 2's gate and output, the speaker, the refresh toggle.</summary>
     public const ushort SpeakerPort = 0x61;
 
     /// <summary>1.193182 MHz.</summary>
@@ -36,10 +39,12 @@ public sealed class Pit8254 : BytePortDevice, IDisposable
         _channels[2].Gate = false;
     }
 
+    /// <summary>Stops the timer: no more interrupts.</summary>
     public void Dispose() => _timer.Dispose();
 
     private long Now => (long)((Int128)(_time.GetTimestamp() - _epoch) * Frequency / _time.TimestampFrequency);
 
+    /// <inheritdoc/>
     protected override byte ReadByte(ushort port)
     {
         lock (_lock)
@@ -51,6 +56,7 @@ public sealed class Pit8254 : BytePortDevice, IDisposable
         }
     }
 
+    /// <inheritdoc/>
     protected override void WriteByte(ushort port, byte value)
     {
         lock (_lock)

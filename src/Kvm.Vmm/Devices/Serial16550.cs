@@ -9,9 +9,13 @@ namespace Kvm.Vmm.Devices;
 /// <remarks>National Semiconductor PC16550D data sheet, "Registers"; OUT2 gates the interrupt line as PC wiring does.</remarks>
 public sealed class Serial16550 : BytePortDevice
 {
+    /// <summary>First port of COM1.</summary>
     public const ushort Com1 = 0x3f8;
+    /// <summary>First port of COM2.</summary>
     public const ushort Com2 = 0x2f8;
+    /// <summary>Registers, one port each.</summary>
     public const int Ports = 8;
+    /// <summary>COM1's interrupt line.</summary>
     public const uint Com1Gsi = 4;
 
     private const byte IerReceive = 0x01, IerTransmit = 0x02, IerLineStatus = 0x04, IerModemStatus = 0x08;
@@ -59,6 +63,7 @@ public sealed class Serial16550 : BytePortDevice
         }
     }
 
+    /// <inheritdoc/>
     protected override byte ReadByte(ushort port)
     {
         lock (_lock)
@@ -70,6 +75,7 @@ public sealed class Serial16550 : BytePortDevice
         }
     }
 
+    /// <inheritdoc/>
     protected override void WriteByte(ushort port, byte value)
     {
         lock (_lock)

@@ -8,24 +8,33 @@ namespace Kvm.Vmm.Devices;
 /// <remarks>The ports of QEMU's pc-testdev.</remarks>
 public sealed class TestDevice(Action<uint, bool> setLine) : IPortDevice, IMmioDevice
 {
+    /// <summary>First of the ports that keep what was written: bytes, words, dwords.</summary>
     public const ushort ScratchPort = 0xe0;
+    /// <summary>How many.</summary>
     public const int ScratchPorts = 4;
+    /// <summary>One more that keeps a byte.</summary>
     public const ushort ByteScratchPort = 0xeb;
+    /// <summary>First of the ports that drive interrupt lines: not 0 raises, 0 lowers.</summary>
     public const ushort LinePort = 0x2000;
+    /// <summary>How many.</summary>
     public const int Lines = 24;
+    /// <summary>Guest-physical address of the memory behind MMIO.</summary>
     public const ulong MmioAddress = 0xff00_0000;
+    /// <summary>Its bytes.</summary>
     public const ulong MmioSize = 0x10000;
 
     private readonly byte[] _scratch = new byte[8];
     private readonly byte[] _memory = new byte[MmioSize];
     private byte _byteScratch;
 
+    /// <inheritdoc/>
     public void Read(ushort port, Span<byte> data)
     {
         if (port == ByteScratchPort) data.Fill(_byteScratch);
         else if (port is >= ScratchPort and < ScratchPort + ScratchPorts) _scratch.AsSpan(port - ScratchPort, data.Length).CopyTo(data);
     }
 
+    /// <inheritdoc/>
     public void Write(ushort port, ReadOnlySpan<byte> data)
     {
         if (port == ByteScratchPort) _byteScratch = data[0];
@@ -33,16 +42,19 @@ public sealed class TestDevice(Action<uint, bool> setLine) : IPortDevice, IMmioD
         else data.CopyTo(_scratch.AsSpan(port - ScratchPort));
     }
 
+    /// <inheritdoc/>
     public void Read(ulong offset, Span<byte> data)
     {
         for (int i = 0; i < data.Length; i++) data[i] = _memory[(offset + (ulong)i) % MmioSize];
     }
 
+    /// <inheritdoc/>
     public void Write(ulong offset, ReadOnlySpan<byte> data)
     {
         for (int i = 0; i < data.Length; i++) _memory[(offset + (ulong)i) % MmioSize] = data[i];
     }
 
+    /// <summary>Registers all of it.</summary>
     public void AddTo(PortBus ports, MmioBus mmio)
     {
         ports.Add(ScratchPort, ScratchPorts, this);
