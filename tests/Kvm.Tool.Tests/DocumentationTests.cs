@@ -80,6 +80,7 @@ public partial class DocumentationTests
         File.Exists(Path.Combine(s_root, project, name + ".csproj")).Should().BeTrue();
         string program = Path.Combine(AppContext.BaseDirectory, (name == "Kvm.Tool" ? "kvm" : name) + ".dll");
         File.Exists(program).Should().BeTrue("{0} is not among this project's references", project);
+        if (arguments is [] && name == "LinuxHello") arguments = [FetchedKernel]; // its default
         string kernel = arguments.Contains(FetchedKernel) ? DebianKernel.Path : "";
         bool native = arguments.Contains("native");
         ToolRun run = ToolRun.Program(program, s_root, [.. arguments.Select(a => a == FetchedKernel ? kernel : a)]);
