@@ -348,9 +348,8 @@ public sealed partial class X86Arch : IKvmArch
     public ulong GetArchCapabilities()
     {
         using var _ = FunctionTrace.Enter("kvm_get_arch_capabilities");
-        ulong data = 0;
-        if (HostX86.BootCpuHas(X86Feature.ARCH_CAPABILITIES))
-            data = HostX86.ThisCpu.Rdmsr(MSR_IA32_ARCH_CAPABILITIES) & KVM_SUPPORTED_ARCH_CAP;
+        ulong host = HostX86.BootCpuHas(X86Feature.ARCH_CAPABILITIES) ? HostX86.ThisCpu.Rdmsr(MSR_IA32_ARCH_CAPABILITIES) : 0;
+        ulong data = host & KVM_SUPPORTED_ARCH_CAP;
         data |= ARCH_CAP_PSCHANGE_MC_NO;
         if (L1dFlushOnVmenter)
             data |= ARCH_CAP_SKIP_VMENTRY_L1DFLUSH;
@@ -368,7 +367,7 @@ public sealed partial class X86Arch : IKvmArch
             data &= ~ARCH_CAP_TAA_NO;
         else if (!HostX86.BootCpuHasBug(X86Bug.TAA))
             data |= ARCH_CAP_TAA_NO;
-        if (!HostX86.BootCpuHasBug(X86Bug.GDS))
+        if (!HostX86.BootCpuHasBug(X86Bug.GDS) || (host & ARCH_CAP_GDS_CTRL) != 0)
             data |= ARCH_CAP_GDS_NO;
         return data;
     }

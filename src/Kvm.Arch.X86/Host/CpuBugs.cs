@@ -10,6 +10,8 @@ internal static class CpuBugs
     // Family 6 models named in the whitelists.
     private static readonly HashSet<int> noSpeculation = [0x1c, 0x26, 0x27, 0x35, 0x36];
     private static readonly HashSet<int> atomNoL1tf = [0x37, 0x4d, 0x4c, 0x4a, 0x5a, 0x5c, 0x5f, 0x7a, 0x86, 0x96, 0x9c];
+    // Skylake to Rocket Lake: what a gather leaves in registers can be read.
+    private static readonly HashSet<int> gatherDataSampling = [0x4e, 0x5e, 0x55, 0x8e, 0x9e, 0x6a, 0x6c, 0x7e, 0x8c, 0x8d, 0xa5, 0xa6, 0xa7];
     private static readonly HashSet<int> itlbMultihitFree = [.. atomNoL1tf, 0x57, 0x85];
 
     public static void Set(CpuInfoX86 c, HostX86Cpu cpu)
@@ -45,6 +47,8 @@ internal static class CpuBugs
         c.SetBug(X86Bug.SWAPGS);
         if ((caps & ARCH_CAP_TAA_NO) == 0 && (c.Has(X86Feature.RTM) || (caps & ARCH_CAP_TSX_CTRL_MSR) != 0))
             c.SetBug(X86Bug.TAA);
+        if (intel6 && gatherDataSampling.Contains(c.Model) && (caps & ARCH_CAP_GDS_NO) == 0 && c.Has(X86Feature.AVX))
+            c.SetBug(X86Bug.GDS);
         if ((caps & ARCH_CAP_RDCL_NO) != 0)
             return;
         c.SetBug(X86Bug.CPU_MELTDOWN);

@@ -11,8 +11,6 @@ namespace Kvm.Arch.X86;
 /// <remarks>The guest's FPU state as userspace reads and writes it, and where it is loaded for the guest.</remarks>
 public unsafe partial class X86Vcpu
 {
-    private const uint FP_XSTATE_MAGIC1 = 0x46505853;
-    private const uint FP_XSTATE_MAGIC2_SIZE = 4;
 
     /// <summary>vcpu->arch.guest_fpu.</summary>
     public FpuGuest GuestFpu { get; private set; } = null!;
@@ -100,10 +98,7 @@ public unsafe partial class X86Vcpu
             from.Slice(OffsetMxcsr, 8).CopyTo(to[OffsetMxcsr..]);
         if ((bv & XFEATURE_MASK_SSE) != 0)
             from.Slice(OffsetXmm, 256).CopyTo(to[OffsetXmm..]);
-        BitConverter.TryWriteBytes(to[OffsetSwReserved..], FP_XSTATE_MAGIC1);
-        BitConverter.TryWriteBytes(to[(OffsetSwReserved + 4)..], (uint)layout.StandardSize + FP_XSTATE_MAGIC2_SIZE);
-        BitConverter.TryWriteBytes(to[(OffsetSwReserved + 8)..], layout.Features);
-        BitConverter.TryWriteBytes(to[(OffsetSwReserved + 16)..], (uint)layout.StandardSize);
+        BitConverter.TryWriteBytes(to[OffsetSwReserved..], layout.Features); // xstate_fx_sw_bytes
         BitConverter.TryWriteBytes(to[OffsetHeader..], bv);
         for (int i = 2; i < 63; i++)
         {
