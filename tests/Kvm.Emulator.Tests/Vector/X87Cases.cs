@@ -42,11 +42,11 @@ internal static unsafe class X87Cases
         byte* first = s->Fx + VectorUnit.FxSt, second = first + 16 * register;
         ulong significand = *(ulong*)first;
         ushort exponent = *(ushort*)(first + 8);
-        switch (random.Next(8))
+        switch (random.Next(10))
         {
             case 0:
                 *(ulong*)second = significand;
-                *(ushort*)(second + 8) = (ushort)(exponent ^ random.Next(2) << 15);
+                *(ushort*)(second + 8) = (ushort)(exponent + (random.Next(2) * (random.Next(5) - 2)) ^ random.Next(2) << 15);
                 break;
             case 1:
                 *(ulong*)second = significand ^ random.Next64() >> random.Next(64);
@@ -58,9 +58,19 @@ internal static unsafe class X87Cases
             case 3:
                 *(ushort*)(second + 8) = (ushort)(exponent + random.Next(140) - 70 ^ random.Next(2) << 15);
                 break;
+            case 4:
+                Register(s, register, Normal(Scale(exponent & 0x7fff, ref random)));
+                break;
             default:
                 break;
         }
+    }
+
+    /// <summary>What FSCALE needs to bring an exponent to where overflow and underflow begin, or where their wrapped results end.</summary>
+    private static long Scale(int exponent, ref CaseRandom random)
+    {
+        int target = random.Next(6) switch { 0 => 0, 1 => -64, 2 => 0x7fff, 3 => -24576, 4 => 0x7fff + 24576, _ => 0x3fff };
+        return target - exponent + random.Next(7) - 3;
     }
 
     internal static (ushort SignExponent, ulong Significand) Value(ref CaseRandom random)
@@ -68,7 +78,7 @@ internal static unsafe class X87Cases
         int sign = random.Next(2) << 15;
         ulong significand = Significand(ref random) | 1UL << 63;
         int exponent;
-        switch (random.Next(24))
+        switch (random.Next(28))
         {
             case 0:
                 return ((ushort)sign, 0);
@@ -111,11 +121,37 @@ internal static unsafe class X87Cases
             case 17:
                 exponent = random.Next(0x8000);
                 break;
+            case 18 or 19:
+                (ushort boundary, significand) = Boundary(ref random);
+                return ((ushort)(sign | boundary), significand);
+            case 20:
+                // just below the smallest normal number of a format, up to which it may be rounded
+                exponent = random.Next(4) switch { 0 => 0x3fff - 1023, 1 => 0x3fff - 127, _ => 0 };
+                significand = ~(random.Next64() >> 20 >> random.Next(44));
+                return ((ushort)(sign | exponent), exponent == 0 ? significand >> 1 : significand);
             default:
                 exponent = 0x3fff - 32 + random.Next(64);
                 break;
         }
         return ((ushort)(sign | exponent), significand);
+    }
+
+    /// <summary>A few quarters from where an integer format ends, or small.</summary>
+    private static (ushort SignExponent, ulong Significand) Boundary(ref CaseRandom random)
+    {
+        UInt128 quarters = random.Next(8) switch
+        {
+            0 => (UInt128)1 << 17,
+            1 => (UInt128)1 << 33,
+            2 => (UInt128)1 << 65,
+            3 => (UInt128)1 << 66,
+            4 or 5 => (UInt128)4_000_000_000_000_000_000,
+            _ => (UInt128)(uint)(16 + random.Next(64)),
+        };
+        quarters += (UInt128)(uint)random.Next(17);
+        quarters -= 8;
+        int length = 128 - (int)UInt128.LeadingZeroCount(quarters);
+        return ((ushort)(0x3fff - 2 + length - 1), (ulong)(length > 64 ? quarters >> (length - 64) : quarters << (64 - length)));
     }
 
     private static int Unusual(ref CaseRandom random) => random.Next(3) switch { 0 => 0x7fff, 1 => 0x3fff + random.Next(4), _ => 1 + random.Next(0x7ffe) };

@@ -67,9 +67,10 @@ internal static class FloatConversions
             return true;
         if (!a.IsFinite || a.Exponent > Float80.Bias + 63)
             return false;
+        // At 2^63 and above there is no fraction left, so rounding does not carry out.
         UInt128 value = Rounder.ShiftRightSticky(new UInt128(a.Significand, 0), Float80.Bias + 63 - a.Exponent);
         magnitude = Rounder.Significand(value, 64, mode, a.Negative, out inexact, out up);
-        return magnitude != 0 || !up;
+        return true;
     }
 
     /// <summary>A signed integer of <paramref name="bits"/> bits; the integer indefinite (the most negative one) with an invalid operation.</summary>
