@@ -34,13 +34,13 @@ internal sealed unsafe partial class VectorTable
         t.Row(Code.Fdiv_st0_sti, &X87Arithmetic.Top<Div>);
         t.Row(Code.Fdivr_st0_sti, &X87Arithmetic.Top<DivR>);
 
-        t.Row(Code.Fld_m32fp, &X87Transfers.Load<M32>);
-        t.Row(Code.Fst_m32fp, &X87Transfers.FstM32);
-        t.Row(Code.Fstp_m32fp, &X87Transfers.FstpM32);
-        t.Row(Code.Fld_sti, &X87Transfers.FldSti);
-        t.Row(Code.Fxch_st0_sti, &X87Transfers.Fxch);
-        t.Row(Code.Fnop, &X87Transfers.Nothing);
-        t.Row(Code.Fstpnce_sti, &X87Transfers.Fstpnce);
+        t.Row(Code.Fld_m32fp, &X87Loads.Load<M32>);
+        t.Row(Code.Fst_m32fp, &X87Stores.FstM32);
+        t.Row(Code.Fstp_m32fp, &X87Stores.FstpM32);
+        t.Row(Code.Fld_sti, &X87Loads.FldSti);
+        t.Row(Code.Fxch_st0_sti, &X87Registers.Fxch);
+        t.Row(Code.Fnop, &X87Registers.Nothing);
+        t.Row(Code.Fstpnce_sti, &X87Stores.Fstpnce);
     }
 
     private static void RegisterD9Functions(VectorTable t)
@@ -49,21 +49,21 @@ internal sealed unsafe partial class VectorTable
         t.Row(Code.Fabs, &X87Arithmetic.Fabs);
         t.Row(Code.Ftst, &X87Compare.Ftst);
         t.Row(Code.Fxam, &X87Compare.Fxam);
-        t.Row(Code.Fld1, &X87Transfers.Fld1);
-        t.Row(Code.Fldl2t, &X87Transfers.Fldl2t);
-        t.Row(Code.Fldl2e, &X87Transfers.Fldl2e);
-        t.Row(Code.Fldpi, &X87Transfers.Fldpi);
-        t.Row(Code.Fldlg2, &X87Transfers.Fldlg2);
-        t.Row(Code.Fldln2, &X87Transfers.Fldln2);
-        t.Row(Code.Fldz, &X87Transfers.Fldz);
+        t.Row(Code.Fld1, &X87Loads.Fld1);
+        t.Row(Code.Fldl2t, &X87Loads.Fldl2t);
+        t.Row(Code.Fldl2e, &X87Loads.Fldl2e);
+        t.Row(Code.Fldpi, &X87Loads.Fldpi);
+        t.Row(Code.Fldlg2, &X87Loads.Fldlg2);
+        t.Row(Code.Fldln2, &X87Loads.Fldln2);
+        t.Row(Code.Fldz, &X87Loads.Fldz);
         t.Row(Code.F2xm1, &X87Transcendentals.F2xm1);
         t.Row(Code.Fyl2x, &X87Transcendentals.Fyl2x);
         t.Row(Code.Fptan, &X87Transcendentals.Fptan);
         t.Row(Code.Fpatan, &X87Transcendentals.Fpatan);
         t.Row(Code.Fxtract, &X87Arithmetic.Fxtract);
         t.Row(Code.Fprem1, &X87Arithmetic.Fprem1);
-        t.Row(Code.Fdecstp, &X87Transfers.Fdecstp);
-        t.Row(Code.Fincstp, &X87Transfers.Fincstp);
+        t.Row(Code.Fdecstp, &X87Registers.Fdecstp);
+        t.Row(Code.Fincstp, &X87Registers.Fincstp);
         t.Row(Code.Fprem, &X87Arithmetic.Fprem);
         t.Row(Code.Fyl2xp1, &X87Transcendentals.Fyl2xp1);
         t.Row(Code.Fsqrt, &X87Arithmetic.Unary<Sqrt>);
@@ -84,22 +84,22 @@ internal sealed unsafe partial class VectorTable
         t.Row(Code.Fisubr_m32int, &X87Arithmetic.Memory<SubR, I32>);
         t.Row(Code.Fidiv_m32int, &X87Arithmetic.Memory<Div, I32>);
         t.Row(Code.Fidivr_m32int, &X87Arithmetic.Memory<DivR, I32>);
-        t.Row(Code.Fcmovb_st0_sti, &X87Transfers.Fcmovb);
-        t.Row(Code.Fcmove_st0_sti, &X87Transfers.Fcmove);
-        t.Row(Code.Fcmovbe_st0_sti, &X87Transfers.Fcmovbe);
-        t.Row(Code.Fcmovu_st0_sti, &X87Transfers.Fcmovu);
+        t.Row(Code.Fcmovb_st0_sti, &X87Registers.Fcmovb);
+        t.Row(Code.Fcmove_st0_sti, &X87Registers.Fcmove);
+        t.Row(Code.Fcmovbe_st0_sti, &X87Registers.Fcmovbe);
+        t.Row(Code.Fcmovu_st0_sti, &X87Registers.Fcmovu);
         t.Row(Code.Fucompp, &X87Compare.Fucompp);
 
-        t.Row(Code.Fild_m32int, &X87Transfers.Load<I32>);
-        t.Row(Code.Fisttp_m32int, &X87Transfers.FisttpM32);
-        t.Row(Code.Fist_m32int, &X87Transfers.FistM32);
-        t.Row(Code.Fistp_m32int, &X87Transfers.FistpM32);
-        t.Row(Code.Fld_m80fp, &X87Transfers.FldM80);
-        t.Row(Code.Fstp_m80fp, &X87Transfers.FstpM80);
-        t.Row(Code.Fcmovnb_st0_sti, &X87Transfers.Fcmovnb);
-        t.Row(Code.Fcmovne_st0_sti, &X87Transfers.Fcmovne);
-        t.Row(Code.Fcmovnbe_st0_sti, &X87Transfers.Fcmovnbe);
-        t.Row(Code.Fcmovnu_st0_sti, &X87Transfers.Fcmovnu);
+        t.Row(Code.Fild_m32int, &X87Loads.Load<I32>);
+        t.Row(Code.Fisttp_m32int, &X87Stores.FisttpM32);
+        t.Row(Code.Fist_m32int, &X87Stores.FistM32);
+        t.Row(Code.Fistp_m32int, &X87Stores.FistpM32);
+        t.Row(Code.Fld_m80fp, &X87Loads.FldM80);
+        t.Row(Code.Fstp_m80fp, &X87Stores.FstpM80);
+        t.Row(Code.Fcmovnb_st0_sti, &X87Registers.Fcmovnb);
+        t.Row(Code.Fcmovne_st0_sti, &X87Registers.Fcmovne);
+        t.Row(Code.Fcmovnbe_st0_sti, &X87Registers.Fcmovnbe);
+        t.Row(Code.Fcmovnu_st0_sti, &X87Registers.Fcmovnu);
         t.Row(Code.Fucomi_st0_sti, &X87Compare.Fucomi);
         t.Row(Code.Fcomi_st0_sti, &X87Compare.Fcomi);
     }
@@ -123,14 +123,14 @@ internal sealed unsafe partial class VectorTable
         t.Row(Code.Fdivr_sti_st0, &X87Arithmetic.Register<DivR>);
         t.Row(Code.Fdiv_sti_st0, &X87Arithmetic.Register<Div>);
 
-        t.Row(Code.Fld_m64fp, &X87Transfers.Load<M64>);
-        t.Row(Code.Fisttp_m64int, &X87Transfers.FisttpM64);
-        t.Row(Code.Fst_m64fp, &X87Transfers.FstM64);
-        t.Row(Code.Fstp_m64fp, &X87Transfers.FstpM64);
-        t.Row(Code.Ffree_sti, &X87Transfers.Ffree);
-        t.Row(Code.Fxch_st0_sti_DDC8, &X87Transfers.Fxch);
-        t.Row(Code.Fst_sti, &X87Transfers.FstSti);
-        t.Row(Code.Fstp_sti, &X87Transfers.FstpSti);
+        t.Row(Code.Fld_m64fp, &X87Loads.Load<M64>);
+        t.Row(Code.Fisttp_m64int, &X87Stores.FisttpM64);
+        t.Row(Code.Fst_m64fp, &X87Stores.FstM64);
+        t.Row(Code.Fstp_m64fp, &X87Stores.FstpM64);
+        t.Row(Code.Ffree_sti, &X87Registers.Ffree);
+        t.Row(Code.Fxch_st0_sti_DDC8, &X87Registers.Fxch);
+        t.Row(Code.Fst_sti, &X87Stores.FstSti);
+        t.Row(Code.Fstp_sti, &X87Stores.FstpSti);
         t.Row(Code.Fucom_st0_sti, &X87Compare.Fucom);
         t.Row(Code.Fucomp_st0_sti, &X87Compare.Fucomp);
     }
@@ -154,18 +154,18 @@ internal sealed unsafe partial class VectorTable
         t.Row(Code.Fdivrp_sti_st0, &X87Arithmetic.Popping<DivR>);
         t.Row(Code.Fdivp_sti_st0, &X87Arithmetic.Popping<Div>);
 
-        t.Row(Code.Fild_m16int, &X87Transfers.Load<I16>);
-        t.Row(Code.Fisttp_m16int, &X87Transfers.FisttpM16);
-        t.Row(Code.Fist_m16int, &X87Transfers.FistM16);
-        t.Row(Code.Fistp_m16int, &X87Transfers.FistpM16);
-        t.Row(Code.Fbld_m80bcd, &X87Transfers.Fbld);
-        t.Row(Code.Fild_m64int, &X87Transfers.Load<I64>);
-        t.Row(Code.Fbstp_m80bcd, &X87Transfers.Fbstp);
-        t.Row(Code.Fistp_m64int, &X87Transfers.FistpM64);
-        t.Row(Code.Ffreep_sti, &X87Transfers.Ffreep);
-        t.Row(Code.Fxch_st0_sti_DFC8, &X87Transfers.Fxch);
-        t.Row(Code.Fstp_sti_DFD0, &X87Transfers.FstpSti);
-        t.Row(Code.Fstp_sti_DFD8, &X87Transfers.FstpSti);
+        t.Row(Code.Fild_m16int, &X87Loads.Load<I16>);
+        t.Row(Code.Fisttp_m16int, &X87Stores.FisttpM16);
+        t.Row(Code.Fist_m16int, &X87Stores.FistM16);
+        t.Row(Code.Fistp_m16int, &X87Stores.FistpM16);
+        t.Row(Code.Fbld_m80bcd, &X87Loads.Fbld);
+        t.Row(Code.Fild_m64int, &X87Loads.Load<I64>);
+        t.Row(Code.Fbstp_m80bcd, &X87Stores.Fbstp);
+        t.Row(Code.Fistp_m64int, &X87Stores.FistpM64);
+        t.Row(Code.Ffreep_sti, &X87Registers.Ffreep);
+        t.Row(Code.Fxch_st0_sti_DFC8, &X87Registers.Fxch);
+        t.Row(Code.Fstp_sti_DFD0, &X87Stores.FstpSti);
+        t.Row(Code.Fstp_sti_DFD8, &X87Stores.FstpSti);
         t.Row(Code.Fucomip_st0_sti, &X87Compare.Fucomip);
         t.Row(Code.Fcomip_st0_sti, &X87Compare.Fcomip);
     }
