@@ -11,7 +11,7 @@ public sealed unsafe class X87Programs
     private const ulong data = GuestMachine.DataBase;
     private static readonly CpuModel model = CpuModel.IntelSkylake.WithCpuid(1, 0, new CpuidLeaf(0, 0, 1, 1 | 1 << 15 | 1 << 24 | 1 << 25 | 1 << 26));
 
-    public static TheoryData<VectorEngine> Engines => [VectorEngine.Auto, VectorEngine.Managed];
+    public static TheoryData<VectorEngine> Engines => [VectorEngine.Auto, VectorEngine.Managed, VectorEngine.Host];
 
     private static GuestMachine Run(VectorEngine engine, ushort control, Action<Assembler> program)
     {
@@ -91,6 +91,7 @@ public sealed unsafe class X87Programs
     [Theory]
     [InlineData(VectorEngine.Auto)]
     [InlineData(VectorEngine.Managed)]
+    [InlineData(VectorEngine.Host)]
     public void Rounding_and_precision_control(VectorEngine engine)
     {
         ulong[] expected = [0xaaaaab0000000000, 0xaaaaaaaaaaaaa800, 0xaaaaaaaaaaaaaaab, 0xaaaaaa0000000000, 0xaaaaaaaaaaaaa800, 0xaaaaaaaaaaaaaaaa];

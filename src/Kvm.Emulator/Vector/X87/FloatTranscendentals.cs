@@ -4,7 +4,7 @@ namespace Kvm.Emulator.Vector.X87;
 /// <remarks>
 /// SDM vol 2A, F2XM1, FYL2X, FYL2XP1, FPATAN, FPTAN, FSIN, FCOS, FSINCOS; vol 1, "Approximation of Pi", "Transcendental Instruction Accuracy".
 /// Results are computed to about 120 bits and rounded once. Processors promise less, an error below one unit in the last place, and differ from each other in it:
-/// the last bit here is not necessarily that of a given processor, and neither is C1. Angles are reduced by the 66-bit π that processors use, so that the sine of
+/// the last bit here is not necessarily that of a given processor, and neither is C1 (DIVERGES: D-ENGINE-6). Angles are reduced by the 66-bit π that processors use, so that the sine of
 /// a large number is the number processors give and not the mathematical one.
 /// </remarks>
 internal static class FloatTranscendentals

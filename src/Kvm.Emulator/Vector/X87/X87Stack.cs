@@ -7,6 +7,7 @@ namespace Kvm.Emulator.Vector.X87;
 /// <remarks>
 /// The image keeps registers relative to the top of the stack (slot i is ST(i)), tags per physical register: pushing and popping move all eight slots.
 /// Responses to exceptions that are not masked are given here, since the unit's exception is only reported by a later instruction.
+/// DIVERGES: D-ENGINE-7, condition codes and unmasked responses are AMD's where processors differ.
 /// </remarks>
 internal readonly unsafe struct X87Stack(CpuState* state)
 {
