@@ -5,7 +5,7 @@ namespace Kvm.Emulator.Vector;
 /// <summary>FXSAVE, FXRSTOR, with REX.W too.</summary>
 /// <remarks>
 /// SDM vol 2A, FXSAVE, FXRSTOR; APM vol 5. CR0.EM raises #UD on Intel's processors, #NM on AMD's. Without CR4.OSFXSR neither XMM registers nor MXCSR are
-/// touched. With EFER.FFXSR, AMD's leave the XMM registers out in 64-bit mode at CPL 0. Bytes 416–511 are software's.
+/// touched. With EFER.FFXSR, AMD's leave the XMM registers out in 64-bit mode at CPL 0. Bytes 416–511 are software's, but must be accessible.
 /// </remarks>
 internal static unsafe class FxsaveInstructions
 {
@@ -49,8 +49,8 @@ internal static unsafe class FxsaveInstructions
     /// <summary>False: an access failed, or #GP(0) for reserved bits of MXCSR; nothing has been loaded.</summary>
     internal static bool Restore<TArea>(Processor cpu, in TArea area, XsaveFormat format) where TArea : IXsaveArea
     {
-        byte* legacy = stackalloc byte[XsaveImage.XmmEnd];
-        if (!area.Read(0, legacy, XsaveImage.XmmEnd))
+        byte* legacy = stackalloc byte[size];
+        if (!area.Read(0, legacy, size))
             return false;
         if (HasSse(cpu))
         {
