@@ -203,7 +203,7 @@ internal sealed class VmcsLayout
         Add(VmcsField.HOST_IDTR_BASE, nameof(Vmcs.HostIdtrBase), VmcsDirty.Host);
         Add(VmcsField.HOST_IA32_SYSENTER_ESP, nameof(Vmcs.HostIa32SysenterEsp), VmcsDirty.Host);
         Add(VmcsField.HOST_IA32_SYSENTER_EIP, nameof(Vmcs.HostIa32SysenterEip), VmcsDirty.Host);
-        Add(VmcsField.HOST_RSP, nameof(Vmcs.HostRsp), VmcsDirty.Host);
+        Add(VmcsField.HOST_RSP, nameof(Vmcs.HostRsp), VmcsDirty.None); // no check, and read at each exit
         Add(VmcsField.HOST_RIP, nameof(Vmcs.HostRip), VmcsDirty.Host);
     }
 
