@@ -12,13 +12,24 @@ internal sealed class Computer : IDisposable
     private readonly KernelHost _kernel;
     private readonly HostModule _vendor;
 
-    public Computer(string vendor)
+    public Computer(string vendor, string parameters = "", bool recorded = false)
     {
-        _kernel = KernelHost.Create(MachineOptions.Uniform(vendor == "intel" ? CpuModel.IntelSkylake : CpuModel.AmdZen, 2));
+        _kernel = KernelHost.Create(MachineOptions.Uniform(ModelOf(vendor, recorded), 2));
         _vendor = vendor == "intel" ? new KvmIntel(_kernel.Arch) : new KvmAmd(_kernel.Arch);
-        _kernel.LoadVendor(_vendor).Raw.Should().Be(0);
+        _kernel.LoadVendor(_vendor, parameters).Raw.Should().Be(0);
         PagesOfModules = Host.Pages.InUse;
     }
+
+    /// <summary>The vendor's default processor, or one like that of the recordings: that of kvm_amd had nested paging and no other feature of SVM.</summary>
+    private static CpuModel ModelOf(string vendor, bool recorded) => (vendor, recorded) switch
+    {
+        ("intel", false) => CpuModel.IntelSkylake,
+        ("intel", true) => CpuModel.Load("bochs-skylake-x"),
+        (_, false) => CpuModel.AmdZen,
+        (_, true) => CpuModel.AmdZen.WithCpuid(0x8000000a, 0, new CpuidLeaf(0, 0, 0, 1), new CpuidLeaf(0, 0, 0, ~1u)),
+    };
+
+    public KernelHost Kernel => _kernel;
 
     public Host Host => _kernel.Host;
 

@@ -26,6 +26,31 @@ public unsafe class KVM_RUN
         guest.Run().Should().Be(-(long)Errno.EFAULT);
     }
 
+    /// <summary>A slot of a vCPU's own pages: the guest writes to them; to a private mapping's copy when that is the slot.</summary>
+    [Theory]
+    [InlineData("intel", Fcntl.MAP_SHARED)]
+    [InlineData("intel", Fcntl.MAP_PRIVATE)]
+    [InlineData("amd", Fcntl.MAP_SHARED)]
+    [InlineData("amd", Fcntl.MAP_PRIVATE)]
+    public void Writes_to_a_slot_of_the_vCPUs_own_pages(string vendor, int sharing)
+    {
+        using var computer = new Computer(vendor);
+        using (var guest = new Guest(computer))
+        {
+            byte* mapping = (byte*)guest.MapPages(sharing);
+            guest.Slot(1, 0x30000, (ulong)mapping, 0x3000);
+            guest.Code(0xb8, 0x00, 0x32, 0x8e, 0xd8, 0xc6, 0x06, 0x64, 0x00, 0x5a, 0xf4); // mov ax, 3200; mov ds, ax; mov byte [64], 5a; hlt
+            guest.Run().Should().Be(0);
+            guest.Page->exit_reason.Should().Be(KVM_EXIT_HLT);
+            mapping[0x2064].Should().Be(0x5a);
+            ((byte*)guest.Page)[0x2064].Should().Be((byte)(sharing == Fcntl.MAP_SHARED ? 0x5a : 0));
+            guest.Slot(1, 0x30000, (ulong)mapping, 0);
+            computer.Process.Munmap((ulong)mapping, 0x3000).Should().Be(KvmResult.Ok);
+        }
+
+        computer.ShouldHaveNoLeak();
+    }
+
     [Theory]
     [InlineData("intel", 11)]
     [InlineData("amd", 12)]
@@ -104,6 +129,14 @@ public unsafe class KVM_RUN
         public ulong Ram { get; }
 
         public void Code(params byte[] bytes) => bytes.CopyTo(new Span<byte>((void*)(Ram + Start), bytes.Length));
+
+        public ulong MapPages(int sharing) => (ulong)_computer.Process.Mmap(_runSize, Fcntl.PROT_READ | Fcntl.PROT_WRITE, sharing, _vcpu).Raw;
+
+        public void Slot(uint slot, ulong guestAddress, ulong address, ulong size)
+        {
+            var region = new kvm_userspace_memory_region { slot = slot, guest_phys_addr = guestAddress, memory_size = size, userspace_addr = address };
+            _computer.Process.Ioctl(_vm, KVM_SET_USER_MEMORY_REGION, ref region).Raw.Should().Be(0);
+        }
 
         public long Run() => _computer.Process.Ioctl(_vcpu, Uapi.KVM_RUN).Raw;
 
