@@ -73,8 +73,8 @@ public sealed unsafe class InstructionList
     private static string Explain(Coverage coverage) => coverage switch
     {
         Coverage.Differential => "random operands, on the host's processor and on the emulated one: registers, flags, memory, exceptions (InstructionDifferential)",
-        Coverage.Programs => "small programs: stack, branches, strings, implicit memory operands (StackAndBranches, StringInstructions and others)",
-        Coverage.System => "tests of the system side: privilege, segments, far transfers, ports, interrupts, state saving, VMX and SVM",
+        Coverage.Programs => "small programs: stack, branches, strings, implicit memory operands (StackAndBranches, StringInstructions and others); masked moves and gathers on the host's processor too (StateDifferential)",
+        Coverage.System => "tests of the system side: privilege, segments, far transfers, ports, interrupts, VMX and SVM; state saving on the host's processor too (StateDifferential)",
         Coverage.Legacy => "do not exist in 64-bit code: programs in 16- and 32-bit modes (Modes, DecimalAdjustment)",
         Coverage.NotDeterministic => "results differ from run to run: tests of their own",
         Coverage.Pair => "WAIT and another instruction, which the decoder sees one after the other",

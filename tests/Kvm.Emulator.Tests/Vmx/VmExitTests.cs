@@ -229,6 +229,35 @@ public unsafe class VmExitTests
         m.Read(VmcsField.VMX_INSTRUCTION_INFO).Should().Be(2 << 7 | 3 << 15 | 1 << 22 | 7 << 23 | 3u << 28);
     }
 
+    /// <summary>Exit when EDX:EAX, IA32_XSS and the XSS-exiting bitmap have a bit in common; CPL is checked before, CR0.TS after.</summary>
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public void XSAVES_and_XRSTORS_are_undefined_unless_enabled_and_exit_by_the_XSS_bitmap(bool restore)
+    {
+        using VmxMachine m = new VmxMachine().WithGuest(longMode: true);
+        m.Code(64, a => { if (restore) a.xrstors(__[0x5000]); else a.xsaves(__[0x5000]); a.vmcall(); });
+        m.Set(VmcsField.GUEST_CR4, Cr4.OSXSAVE);
+        m.State->Gpr[0] = 0x103;
+        m.State->Gpr[2] = 0;
+        m.State->Xcr0 = 3;
+        *(ulong*)(m.Guest + 0x5000 + 520) = 1UL << 63;
+        m.Write(VmcsField.EXCEPTION_BITMAP, 1 << Fault.UD | 1 << Fault.NM | 1 << Fault.GP);
+        m.Launch().Should().Be(VmxExitReason.EXCEPTION_NMI);
+        (m.Read(VmcsField.VM_EXIT_INTR_INFO) & 0xff).Should().Be(Fault.UD);
+        m.Set(VmcsField.SECONDARY_VM_EXEC_CONTROL, (ulong)SecondaryControls.EnableXsaves);
+        m.Write(VmcsField.XSS_EXIT_BITMAP, 0x100);
+        m.Resume().Should().Be(VmxExitReason.VMCALL, "IA32_XSS has no bits");
+        m.Write(VmcsField.GUEST_RIP, VmxMachine.CodeAddress);
+        m.State->Xss = 0x100;
+        m.Set(VmcsField.GUEST_CR0, Cr0.TS);
+        m.Resume().Should().Be(restore ? VmxExitReason.XRSTORS : VmxExitReason.XSAVES);
+        m.Read(VmcsField.VM_EXIT_INSTRUCTION_LEN).Should().Be(8);
+        m.Write(VmcsField.XSS_EXIT_BITMAP, 0x200);
+        m.Resume().Should().Be(VmxExitReason.EXCEPTION_NMI);
+        (m.Read(VmcsField.VM_EXIT_INTR_INFO) & 0xff).Should().Be(Fault.NM);
+        m.State->Xss = 0;
+    }
+
     [Theory]
     [InlineData(false), InlineData(true)]
     public void RDRAND_and_RDSEED_describe_their_destination(bool seed)
