@@ -27,6 +27,8 @@ public class LinuxBootTests(ITestOutputHelper output)
             Skip.IfNot(Version(kernel).StartsWith("6.1.", StringComparison.Ordinal), $"booted {Version(kernel)}; how far it comes is known of 6.1 only");
             run.Output.Should().Contain("Booting paravirtualized kernel on KVM").And.Contain("Freeing unused kernel image").And.Contain("Run /init as init process")
                 .And.Contain($"hello from user space on Linux {Version(kernel).Split(' ')[0]}\r\n").And.Contain("reboot: Restarting system");
+            run.Output.Should().Contain("x86/fpu: Supporting XSAVE feature 0x004: 'AVX registers'")
+                .And.Contain($"x86/fpu: Enabled xstate features {(cpu == "intel" ? "0x207" : "0x7")}, context size is").And.Contain("using 'compacted' format.");
             run.Errors.Should().Contain("guest reset through the keyboard controller");
             run.ExitCode.Should().Be(ExitCode.Success);
         }

@@ -12,7 +12,7 @@ namespace Kvm.Arch.X86;
 /// </summary>
 /// <remarks>
 /// kernel/fpu/core.c: fpu_alloc_guest_fpstate, fpu_swap_kvm_fpstate. Linux saves at the end of every KVM_RUN because the thread's own state goes back into the registers;
-/// here threads have none, so nobody sees the difference. Locking: <see cref="HostX86Cpu.FpuGate"/> of a processor covers its owner and, while it is the owner, that
+/// here threads have none, so nobody sees the difference (DIVERGES: D-X86-4). Locking: <see cref="HostX86Cpu.FpuGate"/> of a processor covers its owner and, while it is the owner, that
 /// owner's image. Only the thread that occupies a processor makes a state its owner; only the vCPU's thread (vcpu->mutex) takes its own state away from one.
 /// </remarks>
 public sealed unsafe class FpuGuest

@@ -7,7 +7,7 @@ namespace Kvm.Emulator;
 
 /// <summary>The part of a CPU model that the emulator can keep: CPUID bits of instructions that would not execute are cleared.</summary>
 /// <remarks>
-/// Models recorded from other machines announce more than exists here (AVX-512). They stay as recorded; what a <see cref="Processor"/> is built from is this.
+/// Models recorded from other machines announce more than exists here (AVX-512). They stay as recorded; what a <see cref="Processor"/> is built from is this (DIVERGES: D-HW-6).
 /// Two sources: the table of what nobody has written, and, for features of <see cref="OpcodeFeatures"/>, the instruction tables themselves: a vector feature that only
 /// a host processor could execute disappears on hosts without it.
 /// </remarks>

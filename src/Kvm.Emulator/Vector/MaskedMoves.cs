@@ -30,7 +30,7 @@ internal static unsafe class MaskedMoves
 
     /// <summary>
     /// Bytes whose mask byte has bit 7 set, at DS:rDI. The whole operand must be writable, also for a mask of zeros: the manuals leave that to the implementation,
-    /// and processors that were tried fault.
+    /// and processors that were tried fault. DIVERGES: D-HW-8.
     /// </summary>
     private static bool StoreBytes(Processor cpu, Op* op, byte* data, byte* mask, int size)
     {

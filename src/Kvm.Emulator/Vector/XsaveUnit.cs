@@ -3,7 +3,7 @@ namespace Kvm.Emulator.Vector;
 /// <summary>Saves and restores an XSAVE area once the instruction may execute.</summary>
 /// <remarks>
 /// SDM vol 1, "Operation of XSAVE", "… XRSTOR", "… XSAVEOPT", "… XSAVEC", "… XSAVES", "… XRSTORS". The init optimization is exact;
-/// the modified optimization is never used, as if every component had been modified since the last restore, which the manual allows.
+/// the modified optimization is never used, as if every component had been modified since the last restore, which the manual allows (DIVERGES: D-HW-7).
 /// </remarks>
 internal static unsafe class XsaveUnit
 {
