@@ -107,7 +107,7 @@ public sealed unsafe partial class Vm : IDisposable
     /// <exception cref="KvmException">ENOENT: no such slot, or one without <c>KVM_MEM_LOG_DIRTY_PAGES</c>.</exception>
     public void GetDirtyLog(uint slot, Span<ulong> bitmap)
     {
-        if (_slotPages.TryGetValue(slot, out ulong pages)) CheckBits(bitmap.Length, pages);
+        if (_slotPages.TryGetValue(slot, out ulong pages)) CheckBits(bitmap, pages);
         fixed (ulong* pointer = bitmap)
             Fd.Set(KVM_GET_DIRTY_LOG, new kvm_dirty_log { slot = slot, dirty_bitmap = (ulong)pointer });
     }
@@ -121,14 +121,14 @@ public sealed unsafe partial class Vm : IDisposable
     /// <exception cref="KvmException">ENOENT: no such slot. EINVAL: not multiples of 64, or beyond the slot.</exception>
     public void ClearDirtyLog(uint slot, ulong firstPage, uint pages, ReadOnlySpan<ulong> bitmap)
     {
-        CheckBits(bitmap.Length, pages);
+        CheckBits(bitmap, pages);
         fixed (ulong* pointer = bitmap)
             Fd.Set(KVM_CLEAR_DIRTY_LOG, new kvm_clear_dirty_log { slot = slot, first_page = firstPage, num_pages = pages, dirty_bitmap = (ulong)pointer });
     }
 
-    private static void CheckBits(int words, ulong pages)
+    private static void CheckBits(ReadOnlySpan<ulong> bitmap, ulong pages)
     {
-        if ((ulong)words < (pages + 63) / 64) throw new ArgumentException($"a bitmap of {words} words is too small for {pages} pages", "bitmap");
+        if ((ulong)bitmap.Length < (pages + 63) / 64) throw new ArgumentException($"a bitmap of {bitmap.Length} words is too small for {pages} pages", nameof(bitmap));
     }
 
     /// <summary>KVM_RESET_DIRTY_RINGS.</summary>
