@@ -7,7 +7,7 @@ namespace Kvm.Tool;
 /// <summary><c>kvm demo</c>: the embedded guest on an Intel and on an AMD machine.</summary>
 internal static class DemoCommand
 {
-    private const int NoteColumn = 52;
+    private const int NoteColumn = 38;
 
     public static Command Build()
     {
@@ -31,8 +31,9 @@ internal static class DemoCommand
             AnsiConsole.WriteLine();
         }
 
-        AnsiConsole.MarkupLine("The whole of it: [bold]kvm trace create-vm|create-vcpu|run --cpu intel|amd[/]. A Linux kernel: [bold]kvm run --help[/].");
-        AnsiConsole.MarkupLine("(In the source tree, [bold]kvm[/] is [bold]dotnet run --project src/Kvm.Tool --[/] followed by the command.)");
+        AnsiConsole.MarkupLine("The whole of it: [bold]kvm trace create-vm|create-vcpu|run --cpu intel|amd[/]");
+        AnsiConsole.MarkupLine("A Linux kernel:  [bold]kvm run --help[/]");
+        AnsiConsole.MarkupLine("In the source tree, [bold]kvm[/] is [bold]dotnet run --project src/Kvm.Tool --[/]");
         return ExitCode.Success;
     }
 

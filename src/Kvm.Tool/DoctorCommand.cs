@@ -12,7 +12,7 @@ internal static class DoctorCommand
 {
     public static Command Build()
     {
-        var command = new Command("doctor", "Check what works on this machine");
+        var command = new Command("doctor", "Check what works on this machine: the processor models, and /dev/kvm");
         command.SetAction(_ => Run());
         return command;
     }
@@ -39,8 +39,8 @@ internal static class DoctorCommand
             using KvmSystem kvm = KvmSystem.Open(backend);
             using Vm vm = kvm.CreateVm();
             using Vcpu vcpu = vm.CreateVcpu(0);
-            string irqchip = vm.CheckExtension(KVM_CAP_IRQCHIP) > 0 ? "interrupt controllers in the kernel" : "no interrupt controllers in the kernel";
-            AnsiConsole.MarkupLineInterpolated($"[green]ok[/]    {name}: API {kvm.ApiVersion}, up to {vm.CheckExtension(KVM_CAP_MAX_VCPUS)} vCPUs, {irqchip}");
+            string irqchip = vm.CheckExtension(KVM_CAP_IRQCHIP) > 0 ? "irqchip" : "no irqchip";
+            AnsiConsole.MarkupLineInterpolated($"[green]ok[/]    {name}: API {kvm.ApiVersion}, {vm.CheckExtension(KVM_CAP_MAX_VCPUS)} vCPUs, {irqchip}");
             return true;
         }
         catch (KvmException e)

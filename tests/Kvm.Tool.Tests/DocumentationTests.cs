@@ -30,7 +30,7 @@ public partial class DocumentationTests
 
     [Fact]
     public void Every_csharp_block_is_a_sample() =>
-        Documents.SelectMany(d => Blocks(d, "csharp")).Should().HaveCount(Programs.Count());
+        Documents.SelectMany(d => Blocks(d, "csharp")).Should().HaveCount(Programs.Count);
 
     /// <summary>Lines of sh blocks, without comments.</summary>
     public static TheoryData<string, string> Commands

@@ -10,7 +10,7 @@ public sealed class Initramfs
     private const int TypeFile = 0x8000, TypeDirectory = 0x4000;
     private const string Trailer = "TRAILER!!!";
 
-    private readonly MemoryStream _archive = new();
+    private readonly List<byte> _archive = [];
     private int _inode;
 
     /// <summary>Adds a regular file.</summary>
@@ -33,10 +33,11 @@ public sealed class Initramfs
     /// <summary>The archive with its end mark. More files can be added afterwards.</summary>
     public byte[] ToArray()
     {
-        long length = _archive.Length;
+        (int length, int inode) = (_archive.Count, _inode);
         Add(Trailer, 0, []);
-        byte[] bytes = _archive.ToArray();
-        _archive.SetLength(length);
+        byte[] bytes = [.. _archive];
+        _archive.RemoveRange(length, _archive.Count - length);
+        _inode = inode;
         return bytes;
     }
 
@@ -46,17 +47,17 @@ public sealed class Initramfs
         byte[] name = Encoding.UTF8.GetBytes(path + '\0');
         // inode, mode, uid, gid, links, mtime, size, device (2), represented device (2), length of the name, checksum (none in this format)
         int[] fields = [++_inode, mode, 0, 0, 1, 0, content.Length, 0, 0, 0, 0, name.Length, 0];
-        _archive.Write("070701"u8);
-        foreach (int field in fields) _archive.Write(Encoding.ASCII.GetBytes(field.ToString("x8", CultureInfo.InvariantCulture)));
-        _archive.Write(name);
+        _archive.AddRange("070701"u8);
+        foreach (int field in fields) _archive.AddRange(Encoding.ASCII.GetBytes(field.ToString("x8", CultureInfo.InvariantCulture)));
+        _archive.AddRange(name);
         Pad();
-        _archive.Write(content);
+        _archive.AddRange(content);
         Pad();
     }
 
     /// <summary>Names and contents end at multiples of 4.</summary>
     private void Pad()
     {
-        while (_archive.Length % 4 != 0) _archive.WriteByte(0);
+        while (_archive.Count % 4 != 0) _archive.Add(0);
     }
 }
