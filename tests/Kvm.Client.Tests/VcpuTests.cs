@@ -199,9 +199,16 @@ public class VcpuTests
             c.jmp(again);
         });
         for (int i = 0; i < 100; i++) guest.Vcpu.Run();
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 0; i < 200; i++) guest.Vcpu.Run();
-        (GC.GetAllocatedBytesForCurrentThread() - before).Should().Be(0);
+        // What the runtime allocates once (a method that is compiled again) shows in one round, what an exit allocates in each.
+        long least = long.MaxValue;
+        for (int round = 0; round < 5; round++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            for (int i = 0; i < 200; i++) guest.Vcpu.Run();
+            least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
+        }
+
+        least.Should().Be(0);
     }
 
     [SkippableTheory, MemberData(nameof(All))]
