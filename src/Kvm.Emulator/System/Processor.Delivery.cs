@@ -98,7 +98,7 @@ public sealed unsafe partial class Processor
         if (!gate.Present)
             return Raise(new Fault(Fault.NP, true, gateError));
         if (gate.Type == SegmentRights.TaskGate)
-            return SwitchTask(gate.GateSelector, TaskSwitchSource.Gate, returnRip, info.InstructionLength, ext, info.HasErrorCode, info.ErrorCode);
+            return SwitchTask(gate.GateSelector, TaskSwitchSource.Gate, returnRip, info.InstructionLength, ext, info.HasErrorCode, info.ErrorCode, flags & Flags.RF);
 
         bool gate32 = gate.Type >= SegmentRights.InterruptGate32;
         ulong offset = gate32 ? gate.GateOffset32 : gate.GateOffset16;
@@ -116,6 +116,8 @@ public sealed unsafe partial class Processor
             if (!ReadInnerStack(newCpl, ext, out SegmentCache ss, out ulong sp))
                 return ExecStatus.Fault;
             stack = new StackWriter(this, ss, sp, newCpl, (uint)(ss.Selector & 0xfffc) | ext);
+            if (!stack.HasRoom((vm86 ? 9 : 5) + (info.HasErrorCode ? 1 : 0), width) || !CheckTargetRip(cs, offset, ext) || !SetAccessed(gate.GateSelector, ref code))
+                return ExecStatus.Fault;
             if (vm86 && (!stack.Push(Segment(Seg.GS).Selector, width) || !stack.Push(Segment(Seg.FS).Selector, width)
                 || !stack.Push(Segment(Seg.DS).Selector, width) || !stack.Push(Segment(Seg.ES).Selector, width)))
                 return ExecStatus.Fault;
@@ -125,11 +127,11 @@ public sealed unsafe partial class Processor
         else
         {
             stack = new StackWriter(this) { FaultCode = ext };
+            if (!stack.HasRoom(info.HasErrorCode ? 4 : 3, width) || !CheckTargetRip(cs, offset, ext) || !SetAccessed(gate.GateSelector, ref code))
+                return ExecStatus.Fault;
         }
         if (!stack.Push(flags, width) || !stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(returnRip, width)
             || (info.HasErrorCode && !stack.Push(info.ErrorCode, width)))
-            return ExecStatus.Fault;
-        if (!CheckTargetRip(cs, offset, ext))
             return ExecStatus.Fault;
         stack.Commit();
         if (vm86)
@@ -159,8 +161,6 @@ public sealed unsafe partial class Processor
             return Raise(new Fault(Fault.NP, true, gateError));
         if (!ReadHandlerSegment(gate.GateSelector, ext, out Descriptor code, out int newCpl))
             return ExecStatus.Fault;
-        if (!code.L || code.Db)
-            return Raise(Fault.Gp((uint)(gate.GateSelector & 0xfffc) | ext));
         SegmentCache cs = CodeSegment(code, gate.GateSelector, newCpl);
         ulong offset = gate.GateOffset32 | gate.High << 32;
 
@@ -178,17 +178,19 @@ public sealed unsafe partial class Processor
             ss = NullSegment((ushort)newCpl, newCpl);
         sp &= ~0xfUL;
         var stack = new StackWriter(this, ss, sp, newCpl, ext) { Long = true };
-        if (!stack.Push(Segment(Seg.SS).Selector, 8) || !stack.Push(s->Gpr[4], 8) || !stack.Push(flags, 8) || !stack.Push(Segment(Seg.CS).Selector, 8)
-            || !stack.Push(returnRip, 8) || (info.HasErrorCode && !stack.Push(info.ErrorCode, 8)))
+        if (!stack.HasRoom(info.HasErrorCode ? 6 : 5, 8))
             return ExecStatus.Fault;
         if (!Mmu.Canonical(offset))
             return Raise(Fault.Gp(ext));
+        if (!SetAccessed(gate.GateSelector, ref code) || !stack.Push(Segment(Seg.SS).Selector, 8) || !stack.Push(s->Gpr[4], 8) || !stack.Push(flags, 8) || !stack.Push(Segment(Seg.CS).Selector, 8)
+            || !stack.Push(returnRip, 8) || (info.HasErrorCode && !stack.Push(info.ErrorCode, 8)))
+            return ExecStatus.Fault;
         stack.Commit();
         EnterHandler(cs, offset, newCpl, gate.Type == SegmentRights.InterruptGate32);
         return ExecStatus.Jumped;
     }
 
-    /// <summary>The code segment of an interrupt or trap gate: reads it, decides the new privilege level, sets its accessed bit.</summary>
+    /// <summary>The code segment of an interrupt or trap gate: reads it, decides the new privilege level.</summary>
     private bool ReadHandlerSegment(ushort selector, uint ext, out Descriptor code, out int newCpl)
     {
         code = default;
@@ -199,10 +201,13 @@ public sealed unsafe partial class Processor
             return false;
         if (!code.IsCode || code.Dpl > State->Cpl)
             return Fail(Fault.GP, selector, ext);
+        // In IA-32e mode gates lead to 64-bit code only.
+        if (LongMode && (!code.L || code.Db))
+            return Fail(Fault.GP, selector, ext);
         if (!code.Present)
             return Fail(Fault.NP, selector, ext);
         newCpl = code.IsConforming ? State->Cpl : code.Dpl;
-        return SetAccessed(selector, ref code);
+        return true;
     }
 
     private void EnterHandler(in SegmentCache cs, ulong rip, int cpl, bool interruptGate)

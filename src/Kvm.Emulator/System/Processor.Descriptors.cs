@@ -205,7 +205,7 @@ public sealed unsafe partial class Processor
     private static SegmentCache NullSegment(ushort selector, int dpl)
         => new() { Selector = selector, AccessRights = SegmentRights.Unusable | (uint)dpl << 5, Limit = 0, Base = 0 };
 
-    /// <summary>After a return to an outer level: usable data segments that the new level may not use become null.</summary>
+    /// <summary>After a return to an outer level: data segments that the new level may not use become null, and null selectors lose their RPL.</summary>
     private void DropInaccessibleSegments()
     {
         for (Seg seg = Seg.ES; seg <= Seg.GS; seg++)
@@ -215,7 +215,9 @@ public sealed unsafe partial class Processor
             ref SegmentCache cache = ref Segment(seg);
             bool conforming = (cache.AccessRights & (SegmentRights.Code | SegmentRights.Conforming)) == (SegmentRights.Code | SegmentRights.Conforming);
             // Only selector and rights go: FS and GS bases of null segments are what WRMSR made them, and 64-bit code goes on using them.
-            if (!cache.Unusable && cache.Dpl < State->Cpl && !conforming)
+            if (IsNull(cache.Selector))
+                cache.Selector = 0;
+            else if (!cache.Unusable && cache.Dpl < State->Cpl && !conforming)
                 cache = NullSegment(0, 0) with { Base = cache.Base, Limit = cache.Limit };
         }
     }
@@ -235,6 +237,7 @@ public sealed unsafe partial class Processor
     private SegmentCache CodeSegment(Descriptor d, ushort selector, int cpl)
     {
         SegmentCache cache = d.ToCache((ushort)((selector & 0xfffc) | cpl));
+        cache.AccessRights |= SegmentRights.Accessed;
         if (LongMode && d.L)
             cache.Base = 0;
         return cache;

@@ -36,7 +36,7 @@ public sealed unsafe partial class Processor
             if (TakeRequests())
                 return true;
             FinishInstruction();
-            taken = TakeEvent() || (s->Activity == ActivityState.Active && TakeInstructionBreakpoint());
+            taken = TakeEvent() || (s->Activity == ActivityState.Active && (TakeInstructionBreakpoint() || TakeVirtualInterruptFault()));
             if (taken)
             {
                 repeatSetRf = false;
@@ -255,6 +255,14 @@ public sealed unsafe partial class Processor
         if (hit == 0)
             return false;
         DeliverFault(new Fault(Fault.DB, Address: hit), trap: true);
+        return true;
+    }
+
+    private bool TakeVirtualInterruptFault()
+    {
+        if (!VirtualInterruptDue)
+            return false;
+        DeliverFault(Fault.Gp(), trap: false);
         return true;
     }
 

@@ -70,10 +70,12 @@ public sealed unsafe partial class Processor
         if (call)
         {
             var stack = new StackWriter(this);
-            if (!stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(next, width))
+            if (!stack.HasRoom(2, width))
                 return ExecStatus.Fault;
             if (offset > Segment(Seg.CS).Limit)
                 return RaiseGp();
+            if (!stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(next, width))
+                return ExecStatus.Fault;
             stack.Commit();
         }
         else if (offset > Segment(Seg.CS).Limit)
@@ -101,7 +103,8 @@ public sealed unsafe partial class Processor
         if (call)
         {
             var stack = new StackWriter(this);
-            if (!stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(next, width) || !CheckTargetRip(cs, offset) || !SetAccessed(selector, ref d))
+            if (!stack.HasRoom(2, width) || !CheckTargetRip(cs, offset) || !stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(next, width)
+                || !SetAccessed(selector, ref d))
                 return ExecStatus.Fault;
             stack.Commit();
         }
@@ -109,7 +112,6 @@ public sealed unsafe partial class Processor
         {
             return ExecStatus.Fault;
         }
-        cs.AccessRights |= SegmentRights.Accessed;
         Segment(Seg.CS) = cs;
         State->Rip = offset;
         UpdateMode();
@@ -132,18 +134,21 @@ public sealed unsafe partial class Processor
                 if (!ReadInnerStack(newCpl, 0, out SegmentCache ss, out ulong sp))
                     return ExecStatus.Fault;
                 stack = new StackWriter(this, ss, sp, newCpl, (uint)ss.Selector & 0xfffc);
-                if (!stack.Push(Segment(Seg.SS).Selector, width) || !stack.Push(State->Gpr[4], width) || !CopyParameters(ref stack, gate.GateParameters, width))
+                if (!stack.HasRoom(4 + gate.GateParameters, width) || !CheckTargetRip(cs, offset) || !SetAccessed(selector, ref code)
+                    || !stack.Push(Segment(Seg.SS).Selector, width) || !stack.Push(State->Gpr[4], width) || !CopyParameters(ref stack, gate.GateParameters, width))
                     return ExecStatus.Fault;
             }
             else
             {
                 stack = new StackWriter(this);
+                if (!stack.HasRoom(2, width) || !CheckTargetRip(cs, offset) || !SetAccessed(selector, ref code))
+                    return ExecStatus.Fault;
             }
-            if (!stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(next, width) || !CheckTargetRip(cs, offset))
+            if (!stack.Push(Segment(Seg.CS).Selector, width) || !stack.Push(next, width))
                 return ExecStatus.Fault;
             stack.Commit();
         }
-        else if (!CheckTargetRip(cs, offset))
+        else if (!CheckTargetRip(cs, offset) || !SetAccessed(selector, ref code))
         {
             return ExecStatus.Fault;
         }
@@ -178,18 +183,20 @@ public sealed unsafe partial class Processor
                 if (!ReadTssField((uint)(4 + (newCpl * 8)), 8, 0, out ulong sp))
                     return ExecStatus.Fault;
                 stack = new StackWriter(this, NullSegment((ushort)newCpl, newCpl), sp, newCpl, 0) { Long = true };
-                if (!stack.Push(Segment(Seg.SS).Selector, 8) || !stack.Push(State->Gpr[4], 8))
+                if (!stack.HasRoom(4, 8) || !CheckTargetRip(cs, offset) || !SetAccessed(selector, ref code) || !stack.Push(Segment(Seg.SS).Selector, 8) || !stack.Push(State->Gpr[4], 8))
                     return ExecStatus.Fault;
             }
             else
             {
                 stack = new StackWriter(this) { Long = true };
+                if (!stack.HasRoom(2, 8) || !CheckTargetRip(cs, offset) || !SetAccessed(selector, ref code))
+                    return ExecStatus.Fault;
             }
-            if (!stack.Push(Segment(Seg.CS).Selector, 8) || !stack.Push(next, 8) || !CheckTargetRip(cs, offset))
+            if (!stack.Push(Segment(Seg.CS).Selector, 8) || !stack.Push(next, 8))
                 return ExecStatus.Fault;
             stack.Commit();
         }
-        else if (!CheckTargetRip(cs, offset))
+        else if (!CheckTargetRip(cs, offset) || !SetAccessed(selector, ref code))
         {
             return ExecStatus.Fault;
         }
@@ -218,7 +225,7 @@ public sealed unsafe partial class Processor
         if (!code.Present)
             return Fail(Fault.NP, selector, 0);
         newCpl = code.IsConforming ? State->Cpl : code.Dpl;
-        return SetAccessed(selector, ref code);
+        return true;
     }
 
     private void EnterCode(in SegmentCache cs, ulong rip, int cpl)
@@ -276,7 +283,6 @@ public sealed unsafe partial class Processor
             if (!CheckTargetRip(cs, rip) || !SetAccessed(selector, ref d))
                 return ExecStatus.Fault;
             s->Gpr[4] = Release(sp, release, StackMask);
-            cs.AccessRights |= SegmentRights.Accessed;
             EnterCode(cs, rip, newCpl);
             return ExecStatus.Jumped;
         }
@@ -285,8 +291,7 @@ public sealed unsafe partial class Processor
             return ExecStatus.Fault;
         if (!CheckReturnStack((ushort)ssPopped, newCpl, cs.L && LongMode, out SegmentCache ss) || !CheckTargetRip(cs, rip) || !SetAccessed(selector, ref d))
             return ExecStatus.Fault;
-        cs.AccessRights |= SegmentRights.Accessed;
-        LoadOuterStack(ss, newSp, width, cs);
+        LoadOuterStack(ss, newSp, cs);
         s->Gpr[4] = Release(s->Gpr[4], release, LongMode && cs.L ? ulong.MaxValue : ss.Db ? uint.MaxValue : 0xffffUL);
         EnterCode(cs, rip, newCpl);
         DropInaccessibleSegments();
@@ -296,8 +301,8 @@ public sealed unsafe partial class Processor
 
     private static ulong Release(ulong sp, int bytes, ulong mask) => (sp & ~mask) | ((sp + (ulong)bytes) & mask);
 
-    /// <summary>ESP of an outer 16-bit stack keeps its upper half.</summary>
-    private void LoadOuterStack(in SegmentCache ss, ulong sp, int width, in SegmentCache cs)
+    /// <summary>A return to an outer 16-bit stack loads SP only: the upper half of ESP stays the inner level's, whatever the operand size.</summary>
+    private void LoadOuterStack(in SegmentCache ss, ulong sp, in SegmentCache cs)
     {
         Segment(Seg.SS) = ss;
         if (LongMode && cs.L)
@@ -305,7 +310,7 @@ public sealed unsafe partial class Processor
         else if (ss.Db)
             State->Gpr[4] = (uint)sp;
         else
-            State->Gpr[4] = width == 2 ? (State->Gpr[4] & ~0xffffUL) | (ushort)sp : (uint)sp;
+            State->Gpr[4] = (State->Gpr[4] & ~0xffffUL) | (ushort)sp;
     }
 
     /// <summary>Code segment of a far return or IRET: RPL becomes CPL.</summary>

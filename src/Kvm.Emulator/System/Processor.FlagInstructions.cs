@@ -38,6 +38,11 @@ public sealed unsafe partial class Processor
         return ExecStatus.NextEndBlock;
     }
 
+    /// <summary>VIF and VIP are both set where the processor looks at them: #GP(0) at the beginning of the next instruction.</summary>
+    /// <remarks>SDM vol 3B, "Class 2—Maskable Hardware Interrupt Handling in Virtual-8086 Mode Using the Virtual Interrupt Mechanism"; "Protected-Mode Virtual Interrupts".</remarks>
+    private bool VirtualInterruptDue => (State->Rflags & (Flags.VIF | Flags.VIP)) == (Flags.VIF | Flags.VIP) && State->Cpl == 3
+        && (State->Cr4 & (Virtual8086 ? Cr4.VME : Cr4.PVI)) != 0;
+
     private ExecStatus VirtualIf(bool set)
     {
         bool virtualInterrupts = Virtual8086 ? (State->Cr4 & Cr4.VME) != 0 : (State->Cr4 & Cr4.PVI) != 0 && State->Cpl == 3;
@@ -81,11 +86,11 @@ public sealed unsafe partial class Processor
         {
             mask = cpu.FlagsMask(width) & ~(Flags.RF | Flags.VIF | Flags.VIP);
         }
-        // RF is cleared by POPF, VIF and VIP by a 32- or 64-bit one.
-        ulong cleared = width == 2 || cpu.Virtual8086 ? 0 : Flags.RF | (s->Cpl == 0 ? Flags.VIF | Flags.VIP : 0);
+        // RF is cleared by POPF; VM, and outside VME also VIF and VIP, stay as they are.
+        ulong cleared = width == 2 || cpu.Virtual8086 ? 0 : Flags.RF;
         cpu.Rflags = (old & ~mask & ~cleared) | (flags & mask);
         s->Gpr[4] = sp;
-        if (((old ^ s->Rflags) & (Flags.TF | Flags.AC | Flags.RF)) != 0)
+        if (((old ^ s->Rflags) & (Flags.TF | Flags.AC | Flags.RF | Flags.VIF)) != 0)
             cpu.UpdateMode();
         if ((~old & s->Rflags & Flags.IF) != 0)
             cpu.Reevaluate();

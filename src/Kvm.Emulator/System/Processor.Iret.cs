@@ -128,9 +128,8 @@ public sealed unsafe partial class Processor
 
         ulong mask = FlagsMask(width);
         Rflags = (Rflags & ~mask) | (flags & mask);
-        cs.AccessRights |= SegmentRights.Accessed;
         if (outer)
-            LoadOuterStack(ss, newSp, width, cs);
+            LoadOuterStack(ss, newSp, cs);
         else
             s->Gpr[4] = sp;
         bool lower = newCpl > s->Cpl;

@@ -38,7 +38,7 @@ public sealed unsafe partial class Processor
         Mmu.OnContextChange();
         if (SingleStepRequired)
             Request(ExitRequests.SingleStep);
-        else if ((s->Rflags & Flags.RF) != 0)
+        else if ((s->Rflags & Flags.RF) != 0 || VirtualInterruptDue)
             Reevaluate();
     }
 

@@ -112,6 +112,7 @@ public sealed unsafe partial class Processor
 
     private bool ProtectedOnly => ProtectedMode && !Virtual8086;
 
+    /// <remarks>Bits 19:16 are undefined in the manual; processors return those of the limit.</remarks>
     internal static ExecStatus Lar(Processor cpu, Op* op)
     {
         if (!cpu.ProtectedOnly)
@@ -128,7 +129,7 @@ public sealed unsafe partial class Processor
         valid = valid && cpu.Visible(d, selector);
         cpu.SetZf(valid);
         if (valid)
-            cpu.WriteRegister(op->Reg, op->Width, d.Low >> 32 & (op->Width == 2 ? 0xff00u : 0x00ff_ff00u) & (op->Width == 2 ? 0xff00u : 0x00f0_ff00u));
+            cpu.WriteRegister(op->Reg, op->Width, d.Low >> 32 & (op->Width == 2 ? 0xff00u : 0x00ff_ff00u));
         return ExecStatus.Next;
     }
 

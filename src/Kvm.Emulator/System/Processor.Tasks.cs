@@ -20,13 +20,13 @@ public sealed unsafe partial class Processor
     /// Switches to the task of a TSS selector. Fault: a fault or memory exit is pending (in the context that the manual says). In non-root operation the
     /// selector and descriptor are checked before the exit (SDM vol 3C, "Treatment of Task Switches").
     /// </summary>
-    private ExecStatus SwitchTask(ushort selector, TaskSwitchSource source, ulong returnRip, int length, uint ext = 0, bool hasErrorCode = false, uint errorCode = 0)
+    private ExecStatus SwitchTask(ushort selector, TaskSwitchSource source, ulong returnRip, int length, uint ext = 0, bool hasErrorCode = false, uint errorCode = 0, ulong resumeFlag = 0)
     {
         if (!CheckNewTask(selector, source, ext, out Descriptor tss))
             return ExecStatus.Fault;
         if (NonRoot is { } guest && guest.TaskSwitch(length, selector, (int)source, hasErrorCode, errorCode))
             return ExecStatus.Switched;
-        return EnterTask(selector, tss, source, returnRip, ext, hasErrorCode, errorCode) ? ExecStatus.Jumped : ExecStatus.Fault;
+        return EnterTask(selector, tss, source, returnRip, resumeFlag, ext, hasErrorCode, errorCode) ? ExecStatus.Jumped : ExecStatus.Fault;
     }
 
     private bool CheckNewTask(ushort selector, TaskSwitchSource source, uint ext, out Descriptor tss)
@@ -47,7 +47,7 @@ public sealed unsafe partial class Processor
         return tss.Limit >= layout.MinimumLimit || Fail(Fault.TS, selector, ext);
     }
 
-    private bool EnterTask(ushort selector, Descriptor tss, TaskSwitchSource source, ulong returnRip, uint ext, bool hasErrorCode, uint errorCode)
+    private bool EnterTask(ushort selector, Descriptor tss, TaskSwitchSource source, ulong returnRip, ulong resumeFlag, uint ext, bool hasErrorCode, uint errorCode)
     {
         CpuState* s = State;
         TssLayout layout = (tss.Type & 8) != 0 ? TssLayout.Tss32 : TssLayout.Tss16;
@@ -55,7 +55,7 @@ public sealed unsafe partial class Processor
         ulong* image = stackalloc ulong[20];
         if (!CheckOldTask())
             return false;
-        if (!ReadTaskImage(newBase, layout, image) || !SaveTask(returnRip, source == TaskSwitchSource.Iret))
+        if (!ReadTaskImage(newBase, layout, image) || !SaveTask(returnRip, source == TaskSwitchSource.Iret, resumeFlag))
             return false;
         ref SegmentCache tr = ref Segment(Seg.TR);
         if (source is TaskSwitchSource.Jump or TaskSwitchSource.Iret && !ClearOldBusy(tr.Selector))
@@ -67,7 +67,7 @@ public sealed unsafe partial class Processor
             return false;
 
         // The switch is done: from here on faults happen in the new task.
-        tr = tss.ToCache((ushort)(selector & 0xfffc));
+        tr = tss.ToCache(selector);
         tr.AccessRights |= 2;
         s->Cr0 |= Cr0.TS;
         if (!LoadTaskImage(layout, image, nested) || !LoadTaskSegments(layout, image, ext))
@@ -119,13 +119,14 @@ public sealed unsafe partial class Processor
         return tr.Limit >= last || Fail(Fault.TS, tr.Selector, 0);
     }
 
-    private bool SaveTask(ulong returnRip, bool clearNt)
+    /// <summary>RF is in the image of a task that a fault interrupts, so that it can go on past an instruction breakpoint.</summary>
+    private bool SaveTask(ulong returnRip, bool clearNt, ulong resumeFlag)
     {
         CpuState* s = State;
         ref SegmentCache tr = ref Segment(Seg.TR);
         TssLayout layout = (tr.Type & 8) != 0 ? TssLayout.Tss32 : TssLayout.Tss16;
         int w = layout.Width;
-        ulong flags = Rflags & ~(clearNt ? Flags.NT | Flags.RF : Flags.RF);
+        ulong flags = (Rflags & ~(clearNt ? Flags.NT | Flags.RF : Flags.RF)) | resumeFlag;
         if (!Mmu.WriteLinear(tr.Base + layout.Ip, w, returnRip, supervisor: true) || !Mmu.WriteLinear(tr.Base + layout.Flags, w, flags, supervisor: true))
             return false;
         for (uint i = 0; i < 8; i++)
@@ -190,15 +191,33 @@ public sealed unsafe partial class Processor
         if (!SetAccessed(cs, ref code))
             return false;
         Segment(Seg.CS) = CodeSegment(code, cs, cpl);
-        if (!CheckDataSegment(Seg.SS, (ushort)image[13], cpl, Fault.TS, ext, out SegmentCache ss))
+        if (!LoadTaskStack((ushort)image[13], cpl, ext))
             return false;
-        Segment(Seg.SS) = ss;
         foreach (int i in (ReadOnlySpan<int>)[0, 3, 4, 5])
         {
             if (!CheckDataSegment(tssSegments[i], (ushort)image[11 + i], cpl, Fault.TS, ext, out SegmentCache data))
                 return false;
             Segment(tssSegments[i]) = data;
         }
+        return true;
+    }
+
+    /// <remarks>Other than for a stack that a gate switches to, presence comes before privilege (SDM vol 3A, "Task Switching", the table of checks).</remarks>
+    private bool LoadTaskStack(ushort selector, int cpl, uint ext)
+    {
+        if (IsNull(selector))
+            return Fail(Fault.TS, 0, ext);
+        if (!ReadDescriptor(selector, Fault.TS, ext, out Descriptor d))
+            return false;
+        if (!d.IsWritableData)
+            return Fail(Fault.TS, selector, ext);
+        if (!d.Present)
+            return Fail(Fault.SS, selector, ext);
+        if (d.Dpl != cpl || (selector & 3) != cpl)
+            return Fail(Fault.TS, selector, ext);
+        if (!SetAccessed(selector, ref d))
+            return false;
+        Segment(Seg.SS) = d.ToCache(selector);
         return true;
     }
 

@@ -36,23 +36,26 @@ public sealed unsafe partial class Processor
             FaultCode = faultCode;
         }
 
+        private readonly ulong Mask => Long ? ulong.MaxValue : ss.Db ? uint.MaxValue : 0xffffUL;
+
+        /// <summary>Whether the next pushes lie within the segment, or are canonical: what is checked before anything is written. False: #SS is pending.</summary>
+        public readonly bool HasRoom(int pushes, int width)
+        {
+            for (int i = 1; i <= pushes; i++)
+            {
+                ulong offset = (sp - (ulong)(i * width)) & Mask;
+                if (Long ? !cpu.Mmu.Canonical(offset) : !InLimit(offset, width))
+                    return StackFault();
+            }
+            return true;
+        }
+
         public bool Push(ulong value, int width)
         {
-            ulong mask = Long ? ulong.MaxValue : ss.Db ? uint.MaxValue : 0xffffUL;
-            ulong offset = (sp - (ulong)width) & mask;
-            ulong linear;
-            if (Long)
-            {
-                linear = offset;
-                if (!cpu.Mmu.Canonical(linear))
-                    return StackFault();
-            }
-            else
-            {
-                if (!InLimit(offset, width))
-                    return StackFault();
-                linear = (uint)(ss.Base + offset);
-            }
+            if (!HasRoom(1, width))
+                return false;
+            ulong mask = Mask, offset = (sp - (ulong)width) & mask;
+            ulong linear = Long ? offset : (uint)(ss.Base + offset);
             if (cpl == 3 && (cpu.State->Mode & (uint)CodeMode.AlignmentCheck) != 0 && (linear & (ulong)(width - 1)) != 0)
             {
                 cpu.Raise(new Fault(Fault.AC, true));

@@ -151,24 +151,24 @@ public sealed unsafe class PagingMatrix
     {
         bool[] both = [false, true];
         foreach (bool wp in both)
-        foreach (bool nxe in both)
-        foreach (bool smep in both)
-        foreach (int smap in (int[])[0, 1, 2])
-        {
-            var s = new PagingSetup(mode) { Wp = wp, Nxe = nxe, Smep = smep, Smap = smap > 0, Ac = smap == 2, Amd = amd };
-            yield return s;
-            if (mode >= PagingMode.FourLevel)
-                foreach (uint pkru in (uint[])[0, 1, 2, 3, 0x5555_5554, 0xaaaa_aaa8])
-                    yield return s with { Pke = true, Pkru = pkru };
-            if (mode == PagingMode.Legacy32 && !nxe)
-            {
-                yield return s with { Pse = false };
-                yield return s with { Pse36 = false };
-                yield return s with { PhysicalBits = 36 };
-            }
-            if (mode >= PagingMode.FourLevel && !nxe)
-                yield return s with { Gigabyte = false, PhysicalBits = 46 };
-        }
+            foreach (bool nxe in both)
+                foreach (bool smep in both)
+                    foreach (int smap in (int[])[0, 1, 2])
+                    {
+                        var s = new PagingSetup(mode) { Wp = wp, Nxe = nxe, Smep = smep, Smap = smap > 0, Ac = smap == 2, Amd = amd };
+                        yield return s;
+                        if (mode >= PagingMode.FourLevel)
+                            foreach (uint pkru in (uint[])[0, 1, 2, 3, 0x5555_5554, 0xaaaa_aaa8])
+                                yield return s with { Pke = true, Pkru = pkru };
+                        if (mode == PagingMode.Legacy32 && !nxe)
+                        {
+                            yield return s with { Pse = false };
+                            yield return s with { Pse36 = false };
+                            yield return s with { PhysicalBits = 36 };
+                        }
+                        if (mode >= PagingMode.FourLevel && !nxe)
+                            yield return s with { Gigabyte = false, PhysicalBits = 46 };
+                    }
     }
 
     public static TheoryData<PagingMode, bool> Modes => new()
