@@ -38,7 +38,6 @@ internal sealed class FpuTraits
             return;
         CpuidLeaf main = model.Leaf(0xd), extended = model.Leaf(0xd, 1);
         Xcr0 = (main.Eax | (ulong)main.Edx << 32) & implemented;
-        Xss = (extended.Ecx | (ulong)extended.Edx << 32) & 0;
         Optimized = (extended.Eax & 1) != 0;
         Compacted = (extended.Eax & 2) != 0;
         ReadsInUse = (extended.Eax & 4) != 0;
@@ -67,8 +66,8 @@ internal sealed class FpuTraits
     internal uint MxcsrMask { get; }
     /// <summary>Bits of XCR0 that may be set; 0 without XSAVE.</summary>
     internal ulong Xcr0 { get; private set; }
-    /// <summary>Bits of IA32_XSS that may be set.</summary>
-    internal ulong Xss { get; }
+    /// <summary>Bits of IA32_XSS that may be set: there is no supervisor component.</summary>
+    internal ulong Xss => 0;
     /// <summary>XSAVEOPT.</summary>
     internal bool Optimized { get; }
     /// <summary>XSAVEC, and XRSTOR of the compacted format.</summary>

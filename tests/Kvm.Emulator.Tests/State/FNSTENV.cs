@@ -302,6 +302,33 @@ public sealed unsafe class FNSTENV
         X87State.DataPointer(g.State).Should().Be(0x2233_4455_6677);
     }
 
+    public static TheoryData<VectorEngine> Engines => [VectorEngine.Auto, VectorEngine.Managed];
+
+    /// <summary>FDP is that of the last instruction with a memory operand; MMX instructions touch none of the pointers.</summary>
+    [Theory]
+    [MemberData(nameof(Engines))]
+    public void Pointers_of_register_forms_and_MMX(VectorEngine engine)
+    {
+        using var m = new GuestMachine(vectorEngine: engine);
+        m.Start(64, a =>
+        {
+            a.fninit();
+            a.fld(__qword_ptr[GuestMachine.DataBase + 8]);
+            a.fadd(st0, st0);
+            a.fnstenv(__[GuestMachine.DataBase + 0x40]);
+            a.movd(mm1, eax);
+            a.paddd(mm1, mm1);
+            a.emms();
+            a.fnstenv(__[GuestMachine.DataBase + 0x80]);
+            a.hlt();
+        });
+        m.Run();
+        m.Fault.Should().Be(-1);
+        uint* first = (uint*)(m.Ram + GuestMachine.DataBase + 0x40), second = (uint*)(m.Ram + GuestMachine.DataBase + 0x80);
+        (first[3], first[4] >> 16, first[5]).Should().Be(((uint)GuestMachine.CodeBase + 9, 0x0c0u, (uint)GuestMachine.DataBase + 8));
+        (second[3], second[4] >> 16, second[5]).Should().Be((first[3], first[4] >> 16, first[5]));
+    }
+
     /// <summary>Faults leave everything: registers are not initialized, nothing is written, nothing loaded.</summary>
     [Theory]
     [InlineData(6)]
