@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using Kvm.Emulator;
 
 namespace Kvm.Conformance.Tests.House;
 
@@ -25,6 +26,19 @@ public sealed partial class Divergences
         }
 
         dangling.Should().BeEmpty();
+    }
+
+    /// <summary>D-HW-3: what has no effect is not announced either.</summary>
+    [Fact]
+    public void No_processor_model_announces_VMX_controls_without_effect()
+    {
+        const ulong enclsExiting = 1 << 15, processorTrace = 1 << 24, userWait = 1 << 26, busLock = 1 << 30, notify = 1UL << 31, tertiary = 1 << 17;
+        foreach (CpuModel model in CpuModel.Names.Select(CpuModel.Load).Where(static m => m.HasVmx))
+        {
+            ulong primary = model.Msrs[0x482] >> 32, secondary = model.Msrs[0x48b] >> 32;
+            (secondary & (enclsExiting | processorTrace | userWait | busLock | notify)).Should().Be(0, model.Name);
+            (primary & tertiary).Should().Be(0, model.Name);
+        }
     }
 
     [GeneratedRegex(@"^\| (D-[A-Z0-9]+-\d+) \|", RegexOptions.Multiline)]
