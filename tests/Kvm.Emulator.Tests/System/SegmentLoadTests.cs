@@ -263,7 +263,7 @@ public sealed unsafe class SegmentLoadTests
             a.hlt();
         });
         m.Run().Should().Be(StopReason.Halted);
-        m.State->Gpr[0].Should().Be(0x0040_f100);
+        m.State->Gpr[0].Should().Be(0x0041_f100, "the upper bits of the limit come along with the rights");
         m.State->Gpr[2].Should().Be(0x12345);
         (m.State->Gpr[8] & 0xff).Should().Be(1);
         (m.State->Gpr[9] & 0xff).Should().Be(1);
