@@ -22,11 +22,14 @@ switch (args.FirstOrDefault())
     case "bochs-once":
         Console.WriteLine(BochsRun.Once(EngineKernel.Get(args[1])).ToString("F4", CultureInfo.InvariantCulture));
         return 0;
-    // engine-vs-bochs [rounds]: both, alternating; medians of the paired ratios.
+    // engine-vs-bochs, engine-vs-qemu [rounds [kernel ...]]: both, alternating; medians of the paired ratios.
     case "engine-vs-bochs":
-        EngineVersusBochs.Report(args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 3);
+        EngineVersus.Report(args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 3, "bochs", kernel => BochsRun.Once(kernel), args.Length > 2 ? args[2..] : []);
+        return 0;
+    case "engine-vs-qemu":
+        EngineVersus.Report(args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 3, "qemu", QemuRun.Once, args.Length > 2 ? args[2..] : []);
         return 0;
     default:
-        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | bochs-once kernel | engine-vs-bochs [rounds] | api [rounds [exits [name]]]");
+        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | bochs-once kernel | engine-vs-bochs [rounds [kernel ...]] | engine-vs-qemu [rounds [kernel ...]] | api [rounds [exits [name]]]");
         return 2;
 }

@@ -44,7 +44,7 @@ internal static class BochsRun
     }
 
     // Bochs' own messages contain both letters; the boot sector's byte 1 comes before the guest's.
-    private static double Measure(Process process)
+    internal static double Measure(Process process)
     {
         Stream output = process.StandardOutput.BaseStream;
         double begin = 0;
@@ -91,7 +91,7 @@ internal static class BochsRun
 
         """;
 
-    private static byte[] Image(byte[] program)
+    internal static byte[] Image(byte[] program)
     {
         if (program.Length > Sectors * 512)
             throw new ArgumentException("the program does not fit");
@@ -105,7 +105,7 @@ internal static class BochsRun
 
     private static byte[] BootSector()
     {
-        const int cr4Pae = 0x20, eferLme = 0x100;
+        const int controls = 0x620, eferLme = 0x100; // PAE, OSFXSR, OSXMMEXCPT
         const uint sectorBase = 0x7c00, pointerOffset = 0x198, gdtOffset = 0x1a0, entryOffset = 0x1c0;
         var a = new Assembler(16);
         Label fill = a.CreateLabel();
@@ -145,7 +145,7 @@ internal static class BochsRun
         a.mov(eax, PageTables);
         a.mov(cr3, eax);
         a.mov(eax, cr4);
-        a.or(eax, cr4Pae);
+        a.or(eax, controls);
         a.mov(cr4, eax);
         a.mov(ecx, 0xc0000080);
         a.rdmsr();
