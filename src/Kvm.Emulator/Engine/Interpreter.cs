@@ -865,6 +865,18 @@ internal static unsafe partial class Interpreter
                     op--;
                     goto enter;
                 default:
+                    if (op->Kind >= OpKind.MovXX)
+                    {
+                        op = VectorLoop.Run(s, op, cpu.VectorArea);
+                        if (((nuint)op & (VectorLoop.Slowly | VectorLoop.Taken)) == 0)
+                            continue;
+                        if (((nuint)op & VectorLoop.Taken) != 0)
+                        {
+                            op = (Op*)((byte*)op - VectorLoop.Taken);
+                            goto taken;
+                        }
+                        op = (Op*)((byte*)op - VectorLoop.Slowly);
+                    }
                     s->Rip = blockRip + op->BlockOffset;
                     status = op->Handler(cpu, op);
                     if (status != ExecStatus.Next)

@@ -35,6 +35,11 @@ internal static unsafe partial class Lowering
         ref readonly Rule rule = ref Rules[(int)op->Code];
         OpKind kind = op->HasMemory ? rule.Memory : rule.Register;
         if (kind == OpKind.Cold)
+        {
+            op->Kind = CoreKind(op, mode);
+            return;
+        }
+        if (IsVector(kind) && (mode & (uint)CodeMode.Sse) == 0)
             return;
         // Stack accesses of the switch check no alignment.
         if ((mode & (uint)CodeMode.AlignmentCheck) != 0 && kind is OpKind.PushR64 or OpKind.PushI64 or OpKind.PopR64 or OpKind.Leave64 or OpKind.Call64
@@ -83,6 +88,8 @@ internal static unsafe partial class Lowering
                 op->Kind = fused;
             if (flagsDead && Flagless.TryGetValue(op->Kind, out OpKind flagless))
                 op->Kind = flagless;
+            if (i > 0 && IsVector(ops[i - 1].Kind) && InVector.TryGetValue(op->Kind, out OpKind between))
+                op->Kind = between;
             flagsDead = Effects[(int)op->Kind] switch
             {
                 FlagEffect.Overwrites => true,

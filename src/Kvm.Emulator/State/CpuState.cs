@@ -146,4 +146,8 @@ public enum CodeMode : uint
     NonRoot = 0x100,
     /// <summary>Alignment checks are on (CR0.AM, RFLAGS.AC, CPL 3).</summary>
     AlignmentCheck = 0x200,
+    /// <summary>CR0.EM and CR0.TS are clear, CR4.OSFXSR is set: nothing stands in the way of legacy-encoded SSE instructions.</summary>
+    Sse = 0x400,
+    /// <summary>Protected mode, CR0.TS clear, CR4.OSXSAVE and XCR0[2:1] set: nor of VEX-encoded ones.</summary>
+    Avx = 0x800,
 }

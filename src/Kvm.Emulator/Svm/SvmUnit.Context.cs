@@ -37,7 +37,7 @@ internal sealed unsafe partial class SvmUnit
     /// <summary>Everything that State->Mode and State->Tlb are computed from.</summary>
     private struct ContextKey
     {
-        public ulong Vmcb, Cr0, Cr3, Cr4, Efer, Flags, NestedRoot, TagAndCpl;
+        public ulong Vmcb, Cr0, Cr3, Cr4, Efer, Xcr0, Flags, NestedRoot, TagAndCpl;
         public SegmentKey Es, Cs, Ss, Ds;
         public ulong Switches;
         public TlbEntry* Tlb;
@@ -64,6 +64,7 @@ internal sealed unsafe partial class SvmUnit
         key.Cr3 = state->Cr3;
         key.Cr4 = state->Cr4;
         key.Efer = state->Efer;
+        key.Xcr0 = state->Xcr0;
         key.Flags = ContextFlags;
         key.NestedRoot = guest.NestedRoot;
         key.TagAndCpl = TagAndCpl;
@@ -78,7 +79,7 @@ internal sealed unsafe partial class SvmUnit
 
     /// <summary>0 when everything is as in <paramref name="key"/>. Compared in place: a second key would be written in small pieces and read in large ones.</summary>
     private ulong ContextDifference(ref ContextKey key) =>
-        (key.Vmcb ^ vmcbPa) | (key.Cr0 ^ state->Cr0) | (key.Cr3 ^ state->Cr3) | (key.Cr4 ^ state->Cr4) | (key.Efer ^ state->Efer) | (key.Flags ^ ContextFlags)
+        (key.Vmcb ^ vmcbPa) | (key.Cr0 ^ state->Cr0) | (key.Cr3 ^ state->Cr3) | (key.Cr4 ^ state->Cr4) | (key.Efer ^ state->Efer) | (key.Xcr0 ^ state->Xcr0) | (key.Flags ^ ContextFlags)
         | (key.NestedRoot ^ guest.NestedRoot) | (key.TagAndCpl ^ TagAndCpl) | (key.Switches ^ cpu.Mmu.Switches)
         | ((ulong)key.Tlb ^ (ulong)state->Tlb) | (key.Mode ^ state->Mode)
         | Difference(Seg.ES, ref key.Es) | Difference(Seg.CS, ref key.Cs) | Difference(Seg.SS, ref key.Ss) | Difference(Seg.DS, ref key.Ds);

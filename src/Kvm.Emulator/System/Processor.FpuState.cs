@@ -93,7 +93,13 @@ public sealed unsafe partial class Processor
             return InstructionResult.Faulted(Fault.Ud);
         if (index != 0 || (value & FpuTraits.X87) == 0 || (value & ~Fpu.Xcr0) != 0 || (value & (FpuTraits.Sse | FpuTraits.Avx)) == FpuTraits.Avx)
             return InstructionResult.Faulted(Fault.Gp());
-        State->Xcr0 = value;
+        if (value != State->Xcr0)
+        {
+            State->Xcr0 = value;
+            // Between a guest's exit and its entry the mode is still the guest's, and computed anew if XCR0 is another then.
+            if (!HostContextPending)
+                UpdateMode();
+        }
         return InstructionResult.Success;
     }
 }

@@ -9,7 +9,7 @@ public sealed unsafe partial class Processor
 
     private bool SingleStepRequired => (State->Rflags & Flags.TF) != 0 || instructionBreakpoints || MonitorTrap || Mmu.Watching || RecordsBranches;
 
-    /// <summary>Recomputes State->Mode and State->Tlb after any change of CR0, CR4, EFER, segment registers, RFLAGS (VM, AC, TF, RF) or CPL.</summary>
+    /// <summary>Recomputes State->Mode and State->Tlb after any change of CR0, CR4, XCR0, EFER, segment registers, RFLAGS (VM, AC, TF, RF) or CPL.</summary>
     internal void UpdateMode()
     {
         CpuState* s = State;
@@ -34,6 +34,10 @@ public sealed unsafe partial class Processor
             mode |= CodeMode.NonRoot;
         if (s->Cpl == 3 && (s->Rflags & Flags.AC) != 0 && (s->Cr0 & Cr0.AM) != 0)
             mode |= CodeMode.AlignmentCheck;
+        if ((s->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (s->Cr4 & Cr4.OSFXSR) != 0)
+            mode |= CodeMode.Sse;
+        if ((s->Cr0 & (Cr0.PE | Cr0.TS)) == Cr0.PE && (s->Rflags & Flags.VM) == 0 && (s->Cr4 & Cr4.OSXSAVE) != 0 && (s->Xcr0 & 6) == 6)
+            mode |= CodeMode.Avx;
         s->Mode = (uint)mode;
         Mmu.OnContextChange();
         if (SingleStepRequired)

@@ -158,6 +158,7 @@ public sealed unsafe partial class Processor
                 return ExecStatus.NextEndBlock;
         }
         cpu.State->Cr0 &= ~Cr0.TS;
+        cpu.UpdateMode();
         return ExecStatus.NextEndBlock;
     }
 

@@ -268,7 +268,7 @@ internal static unsafe class VectorUnit
     private static ulong ReadPart(byte* at, int size) => size switch { 1 => *at, 2 => *(ushort*)at, 4 => *(uint*)at, _ => *(ulong*)at };
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Copy(byte* from, byte* to, uint size)
+    internal static void Copy(byte* from, byte* to, uint size)
     {
         switch (size)
         {

@@ -129,7 +129,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
     private ulong contextSwitches;
     private TlbEntry* contextTlb;
     private uint contextMode;
-    private ulong contextFlags;
+    private ulong contextFlags, contextXcr0;
 
     /// <summary>RFLAGS bits that the context depends on.</summary>
     private const ulong ContextFlags = Flags.VM | Flags.AC | Flags.TF | Flags.RF;
@@ -139,7 +139,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
     {
         CpuState* s = cpu.State;
         return cpu.HostContextPending && (dirty & ~VmcsDirty.Host) == 0 && contextOwner == block && contextSwitches == cpu.Mmu.Switches
-            && contextTlb == s->Tlb && contextMode == s->Mode && contextFlags == (s->Rflags & ContextFlags)
+            && contextTlb == s->Tlb && contextMode == s->Mode && contextFlags == (s->Rflags & ContextFlags) && contextXcr0 == s->Xcr0
             && (contextFlags & (Flags.TF | Flags.RF)) == 0 && (s->Dr[7] & 0xff) == 0 && !cpu.MonitorTrap && vmcs->VmEntryMsrLoadCount == 0;
     }
 
@@ -151,6 +151,7 @@ internal sealed unsafe partial class VmxGuest : NonRootMode, IDisposable
         contextTlb = s->Tlb;
         contextMode = s->Mode;
         contextFlags = s->Rflags & ContextFlags;
+        contextXcr0 = s->Xcr0;
     }
 
     /// <summary>"Event Injection". The event wakes a halted guest.</summary>

@@ -25,6 +25,7 @@ public sealed unsafe class VectorInstructions
         m.State->Cr0 = (m.State->Cr0 & ~Cr0.EM) | Cr0.NE | Cr0.MP;
         m.State->Cr4 |= Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE;
         m.State->Xcr0 = 7;
+        m.Cpu.UpdateMode();
         m.Run();
         return m;
     }
@@ -210,6 +211,7 @@ public sealed unsafe class VectorInstructions
         });
         m.State->Cr0 |= setCr0;
         m.State->Cr4 = (m.State->Cr4 | Cr4.OSFXSR) & ~clearCr4;
+        m.Cpu.UpdateMode();
         m.Run();
         m.Fault.Should().Be(fault);
     }
@@ -228,6 +230,7 @@ public sealed unsafe class VectorInstructions
         });
         m.State->Cr4 |= cr4;
         m.State->Xcr0 = xcr0;
+        m.Cpu.UpdateMode();
         m.Run();
         m.Fault.Should().Be(fault);
     }
