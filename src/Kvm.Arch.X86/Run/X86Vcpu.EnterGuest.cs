@@ -58,7 +58,7 @@ public unsafe partial class X86Vcpu
         // Interrupts go off before the mode says IN_GUEST_MODE: a kick that follows is a physical interrupt, which the entry takes as an exit.
         task.LocalIrqDisable();
         Volatile.Write(ref Mode, VcpuMode.IN_GUEST_MODE);
-        SrcuReadUnlock();
+        SrcuReadUnlock(task);
 
         // The mode before the requests are read: whoever makes a request after this sees the mode and kicks.
         Interlocked.MemoryBarrier();
@@ -67,13 +67,13 @@ public unsafe partial class X86Vcpu
             Volatile.Write(ref Mode, VcpuMode.OUTSIDE_GUEST_MODE);
             task.LocalIrqEnable();
             task.PreemptEnable();
-            SrcuReadLock();
+            SrcuReadLock(task);
             CancelInjection(reqImmediateExit);
             return 1;
         }
 
         ExitFastpathCompletion fastpath = RunInGuestMode(task, reqImmediateExit);
-        SrcuReadLock();
+        SrcuReadLock(task);
         if (TscAlwaysCatchup)
             MakeRequest(KVM_REQ_CLOCK_UPDATE);
         return Ops.HandleExit(this, fastpath);

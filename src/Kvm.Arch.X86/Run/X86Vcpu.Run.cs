@@ -21,13 +21,14 @@ public unsafe partial class X86Vcpu
     {
         using var _ = FunctionTrace.Enter("kvm_arch_vcpu_ioctl_run");
         KstackOffset = (KstackOffset + 0x130) & 0x3f0;
-        Load();
+        HostTask task = HostTask.Current;
+        Load(task);
         SigsetActivate();
         Run->flags = 0;
         SwapFpstate(enterGuest: true);
-        SrcuReadLock();
+        SrcuReadLock(task);
 
-        int r = RunLoaded();
+        int r = RunLoaded(task);
 
         using (FunctionTrace.Enter("kvm_put_guest_fpu"))
         {
@@ -38,13 +39,13 @@ public unsafe partial class X86Vcpu
         if (Run->kvm_valid_regs != 0)
             StoreRegs();
         PostKvmRunSave();
-        SrcuReadUnlock();
+        SrcuReadUnlock(task);
         SigsetDeactivate();
-        Put();
+        Put(task);
         return r;
     }
 
-    private int RunLoaded()
+    private int RunLoaded(HostTask task)
     {
         if (MpState == KVM_MP_STATE_UNINITIALIZED)
             return RunUninitialized();
@@ -82,7 +83,7 @@ public unsafe partial class X86Vcpu
         if (!WantsToRun)
             return -EINTR;
         int r = Ops.VcpuPreRun(this);
-        return r <= 0 ? r : VcpuRun();
+        return r <= 0 ? r : VcpuRun(task);
     }
 
     /// <summary>An AP that waits for INIT and SIPI: -EAGAIN once they came.</summary>
@@ -104,10 +105,9 @@ public unsafe partial class X86Vcpu
     private bool IsRunning => MpState == KVM_MP_STATE_RUNNABLE && !ApfHalted;
 
     /// <summary>vcpu_run: enters the guest until something concerns userspace. Inside the SRCU section.</summary>
-    private int VcpuRun()
+    private int VcpuRun(HostTask task)
     {
         L1tfFlushL1d = true;
-        HostTask task = HostTask.Current;
         for (; ; )
         {
             AtInstructionBoundary = false;

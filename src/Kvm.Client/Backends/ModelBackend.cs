@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using Kvm.Core;
 using static Kvm.Abi.Uapi;
 
@@ -12,7 +11,6 @@ public sealed class ModelBackend : IKvmBackend
 
     private readonly Lock _lock = new();
     private readonly ModelOptions _options;
-    private readonly ConcurrentDictionary<long, HostTask> _tasks = new();
     private ModelHost? _host;
     private HostProcess? _process;
     private int _users;
@@ -69,18 +67,10 @@ public sealed class ModelBackend : IKvmBackend
     }
 
     /// <inheritdoc/>
-    public long CurrentThread()
-    {
-        HostTask task = Process.Task;
-        if (!_tasks.ContainsKey(task.Pid)) _tasks[task.Pid] = task;
-        return task.Pid;
-    }
+    public long CurrentThread() => Process.Task.Pid;
 
     /// <inheritdoc/>
-    public void Interrupt(long thread)
-    {
-        if (_tasks.TryGetValue(thread, out HostTask? task)) task.Send(KickSignal);
-    }
+    public void Interrupt(long thread) => Volatile.Read(ref _process)?.FindTask((int)thread)?.Send(KickSignal);
 
     /// <inheritdoc/>
     public void AddUser()
@@ -108,7 +98,6 @@ public sealed class ModelBackend : IKvmBackend
             _process = null;
             _host!.Dispose();
             _host = null;
-            _tasks.Clear();
         }
     }
 

@@ -27,10 +27,11 @@ public sealed partial class Host
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public KernelScope Enter(HostTask task)
     {
-        HostTask? previous = HostTask.CurrentOrNull;
-        HostTask.Current = task;
+        ref HostTask? current = ref HostTask.CurrentSlot;
+        HostTask? previous = current;
+        current = task;
         if (task.KernelDepth++ == 0) AcquireCpu(task);
-        return new KernelScope(task, previous);
+        return new KernelScope(task, previous, ref current);
     }
 
     /// <summary>In the kernel until disposed.</summary>
@@ -38,11 +39,13 @@ public sealed partial class Host
     {
         private readonly HostTask _task;
         private readonly HostTask? _previous;
+        private readonly ref HostTask? _current;
 
-        internal KernelScope(HostTask task, HostTask? previous)
+        internal KernelScope(HostTask task, HostTask? previous, ref HostTask? current)
         {
             _task = task;
             _previous = previous;
+            _current = ref current;
         }
 
         /// <summary>The task that entered.</summary>
@@ -58,7 +61,7 @@ public sealed partial class Host
                 if (_task.SignalPending) _task.DeliverSignals();
             }
 
-            HostTask.Current = _previous!;
+            _current = _previous;
         }
     }
 

@@ -40,6 +40,9 @@ public sealed class HostTask
     /// <summary>The calling thread's task, or null.</summary>
     public static HostTask? CurrentOrNull => t_current;
 
+    /// <summary>Where <see cref="CurrentOrNull"/> is kept for the calling thread: to look it up costs a call.</summary>
+    internal static ref HostTask? CurrentSlot => ref t_current;
+
     public Host Host { get; }
 
     /// <summary>The process; null for kernel threads.</summary>

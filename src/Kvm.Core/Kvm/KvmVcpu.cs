@@ -94,19 +94,27 @@ public abstract unsafe partial class KvmVcpu : IPreemptNotifier
     private int _srcuIndex;
 
     /// <summary>kvm_vcpu_srcu_read_lock.</summary>
+    public void SrcuReadLock() => SrcuReadLock(HostTask.Current);
+
+    /// <summary>kvm_vcpu_srcu_read_lock by <paramref name="current"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void SrcuReadLock() => _srcuIndex = Vm.Srcu.ReadLock();
+    public void SrcuReadLock(HostTask current) => _srcuIndex = Vm.Srcu.ReadLock(current);
 
     /// <summary>kvm_vcpu_srcu_read_unlock.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void SrcuReadUnlock() => Vm.Srcu.ReadUnlock(_srcuIndex);
+    public void SrcuReadUnlock() => SrcuReadUnlock(HostTask.Current);
 
-    /// <summary>Switches to this vCPU until <see cref="Put"/>. The caller holds the mutex.</summary>
+    /// <summary>kvm_vcpu_srcu_read_unlock by <paramref name="current"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void SrcuReadUnlock(HostTask current) => Vm.Srcu.ReadUnlock(_srcuIndex, current);
+
+    /// <summary>Switches to this vCPU until <see cref="Put()"/>. The caller holds the mutex.</summary>
+    public void Load() => Load(HostTask.Current);
+
+    /// <summary>vcpu_load by <paramref name="task"/>.</summary>
     [KernelFunction("vcpu_load", File = "virt/kvm/kvm_main.c")]
-    public void Load()
+    public void Load(HostTask task)
     {
         using var _ = FunctionTrace.Enter("vcpu_load");
-        HostTask task = HostTask.Current;
         task.PreemptCount++;
         HostCpu cpu = task.Cpu!;
         Vm.Module.RunningVcpu[cpu.Id] = this;
@@ -115,12 +123,14 @@ public abstract unsafe partial class KvmVcpu : IPreemptNotifier
         task.PreemptCount--;
     }
 
-    /// <summary>Ends what <see cref="Load"/> began.</summary>
+    /// <summary>Ends what <see cref="Load()"/> began.</summary>
+    public void Put() => Put(HostTask.Current);
+
+    /// <summary>vcpu_put by <paramref name="task"/>.</summary>
     [KernelFunction("vcpu_put", File = "virt/kvm/kvm_main.c")]
-    public void Put()
+    public void Put(HostTask task)
     {
         using var _ = FunctionTrace.Enter("vcpu_put");
-        HostTask task = HostTask.Current;
         task.PreemptCount++;
         Arch.VcpuPut(this);
         task.UnregisterPreemptNotifier(this);

@@ -39,6 +39,17 @@ public sealed partial class HostProcess
     /// <summary>The calling thread's task in this process.</summary>
     public HostTask Task => t_task is { } t && t.Process == this ? t : TaskOfThread();
 
+    /// <summary>The thread with that id, or null.</summary>
+    public HostTask? FindTask(int pid)
+    {
+        foreach ((_, HostTask task) in _tasks)
+        {
+            if (task.Pid == pid) return task;
+        }
+
+        return null;
+    }
+
     internal void OnSignal(HostTask task, int signal) => SignalHandler?.Invoke(task, signal);
 
     private HostTask TaskOfThread()

@@ -3,6 +3,10 @@ using System.Runtime.CompilerServices;
 namespace Kvm.Core;
 
 /// <summary>struct srcu_struct: readers never block and never wait; <see cref="Synchronize"/> waits for the readers that were there before it.</summary>
+/// <remarks>
+/// Readers are many and updates few, so readers pay no fence: who synchronizes puts one into every thread of the process instead. A reader whose count that
+/// fence did not publish has not begun its section's reads either, and they see what was updated before.
+/// </remarks>
 public sealed class Srcu
 {
     private const int Stride = 8; // longs per cache line
@@ -20,24 +24,40 @@ public sealed class Srcu
         _unlocks = new long[2 * _slots * Stride];
     }
 
-    /// <summary>srcu_read_lock: the index to give to <see cref="ReadUnlock"/>.</summary>
+    /// <summary>srcu_read_lock: the index to give to <see cref="ReadUnlock(int)"/>.</summary>
+    public int ReadLock() => ReadLock(HostTask.Current);
+
+    /// <summary>srcu_read_lock by <paramref name="current"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public int ReadLock()
+    public int ReadLock(HostTask current)
     {
         int index = Volatile.Read(ref _index) & 1;
-        // The full fence orders the count before the section's reads.
-        Interlocked.Increment(ref _locks[Slot(index)]);
+        HostCpu? cpu = current.Cpu;
+        if (cpu is not null && cpu.Id < _slots - 1)
+        {
+            // Whoever occupies a CPU is the only one to count there. The read barrier keeps the compiler (and weakly ordered processors) from starting
+            // the section's reads earlier; the fence between the count and them is Synchronize's.
+            ref long counter = ref _locks[(index * _slots + cpu.Id) * Stride];
+            Volatile.Write(ref counter, counter + 1);
+            Volatile.ReadBarrier();
+            return index;
+        }
+
+        Interlocked.Increment(ref _locks[(index * _slots + _slots - 1) * Stride]);
         return index;
     }
 
     /// <summary>srcu_read_unlock.</summary>
+    public void ReadUnlock(int index) => ReadUnlock(index, HostTask.Current);
+
+    /// <summary>srcu_read_unlock by <paramref name="current"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void ReadUnlock(int index)
+    public void ReadUnlock(int index, HostTask current)
     {
-        HostCpu? cpu = HostTask.Current.Cpu;
+        HostCpu? cpu = current.Cpu;
         if (cpu is not null && cpu.Id < _slots - 1)
         {
-            // Whoever occupies a CPU is the only one to count there; the release store keeps the section's accesses before it.
+            // The release store keeps the section's accesses before it.
             ref long counter = ref _unlocks[(index * _slots + cpu.Id) * Stride];
             Volatile.Write(ref counter, counter + 1);
             return;
@@ -54,7 +74,6 @@ public sealed class Srcu
     {
         HostTask task = HostTask.Current;
         task.AssertMaySleep();
-        Interlocked.MemoryBarrier();
         bool left = false;
         // Updaters take turns. The monitor is only held by a thread that waits for readers, and readers never wait for it.
         if (!Monitor.TryEnter(_update))
@@ -67,9 +86,10 @@ public sealed class Srcu
         try
         {
             // Two phases: a reader may have sampled the old index before the flip and count itself after it.
+            Interlocked.MemoryBarrierProcessWide();
             WaitFor((_index & 1) ^ 1, task, ref left);
-            Interlocked.Increment(ref _index);
-            Interlocked.MemoryBarrier();
+            Volatile.Write(ref _index, _index + 1);
+            Interlocked.MemoryBarrierProcessWide();
             WaitFor((_index & 1) ^ 1, task, ref left);
         }
         finally
@@ -104,12 +124,5 @@ public sealed class Srcu
         Interlocked.MemoryBarrier();
         for (int i = 0; i < _slots; i++) locks += Volatile.Read(ref _locks[(index * _slots + i) * Stride]);
         return locks != unlocks;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private int Slot(int index)
-    {
-        int cpu = HostTask.Current.Cpu?.Id ?? _slots - 1;
-        return (index * _slots + Math.Min(cpu, _slots - 1)) * Stride;
     }
 }
