@@ -10,6 +10,7 @@ internal static class GuestExit
         GuestStopReason.Halted or GuestStopReason.Reset or GuestStopReason.PowerOff => ExitCode.Success,
         GuestStopReason.DebugExit => (int)(stop.Code & 0xff),
         GuestStopReason.Interrupted => ExitCode.TimedOut,
+        GuestStopReason.HostFailed => ExitCode.BadFile,
         GuestStopReason.RunFailed => ExitCode.NoKvm,
         _ => ExitCode.GuestCrashed,
     };

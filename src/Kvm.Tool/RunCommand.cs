@@ -7,7 +7,7 @@ using Kvm.Vmm.Boot;
 
 namespace Kvm.Tool;
 
-/// <summary><c>kvm run</c>: boots a Linux kernel or a multiboot image, its first serial port on standard output.</summary>
+/// <summary><c>kvm run</c>: boots a Linux kernel, a multiboot image or firmware, its first serial port on standard output.</summary>
 internal static class RunCommand
 {
     public const string DefaultCommandLine = "console=ttyS0 earlyprintk=ttyS0,115200 nokaslr panic=-1";
@@ -16,7 +16,7 @@ internal static class RunCommand
     {
         Option<string> cpu = Options.Cpu(), backend = Options.Backend();
         Option<MemorySize> memory = Options.Memory("512M");
-        var kernel = new Option<FileInfo>("--kernel") { Description = "A Linux bzImage (samples/linux/fetch-kernel.sh fetches one) or a multiboot image", HelpName = "file", Required = true };
+        var kernel = new Option<FileInfo?>("--kernel") { Description = "A Linux bzImage (samples/linux/fetch-kernel.sh fetches one) or a multiboot image", HelpName = "file" };
         var initrd = new Option<FileInfo?>("--initrd") { Description = "An initial RAM disk", HelpName = "file" };
         var append = new Option<string?>("--append") { Description = $"The kernel's command line [default for Linux: {DefaultCommandLine}]", HelpName = "text" };
         Option<string> entry = new Option<string>("--entry") { Description = "Which of a bzImage's entry points: 64-, 32- or 16-bit code", DefaultValueFactory = _ => "64" }.OneOf("64", "32", "16");
@@ -27,36 +27,42 @@ internal static class RunCommand
             DefaultValueFactory = _ => "auto",
         }.OneOf("auto", "kernel", "user");
         var stats = new Option<bool>("--stats") { Description = "Afterwards say how long it took, and count the exits" };
+        var firmware = new FirmwareOptions();
 
-        var command = new Command("run", "Boot a Linux kernel; its serial console is standard output") { kernel, cpu, backend, memory, initrd, append, entry, irqchip, timeout, stats };
+        var command = new Command("run", "Boot a Linux kernel or firmware; its serial console is standard output")
+        {
+            kernel, cpu, backend, memory, initrd, append, entry, irqchip, timeout, stats,
+        };
+        firmware.AddTo(command);
+        command.Validators.Add(result =>
+        {
+            if (result.GetResult(kernel) is null && result.GetResult(firmware.Image) is null) result.AddError("nothing to run: give a kernel with --kernel, or firmware with --firmware");
+        });
         command.SetAction(result =>
         {
-            FileInfo kernelFile = result.GetRequiredValue(kernel);
-            byte[] image = Inputs.ReadFile(kernelFile, "kernel", "samples/linux/fetch-kernel.sh fetches one");
+            FileInfo? kernelFile = result.GetValue(kernel);
+            byte[] image = kernelFile is null ? [] : Inputs.ReadFile(kernelFile, "kernel", "samples/linux/fetch-kernel.sh fetches one");
             byte[] ramdisk = result.GetValue(initrd) is { } file ? Inputs.ReadFile(file, "initrd", "give an existing file with --initrd") : [];
-            Action<Pc> load = Loader(kernelFile, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), result.GetValue(append), ramdisk);
+            string? line = result.GetValue(append);
+            using FirmwareGuest? machine = firmware.Read(result);
+            Action<Pc> load = machine is not null
+                ? machine.Loader(kernelFile, image, line ?? DefaultCommandLine, ramdisk)
+                : KernelLoader(kernelFile!, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), line, ramdisk);
             IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu));
             return Run(chosen, load,
-                new PcOptions { Memory = result.GetValue(memory).Bytes, Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null } },
+                new PcOptions
+                {
+                    Memory = result.GetValue(memory).Bytes,
+                    Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null },
+                    FirmwareOutput = machine?.DebugOutput,
+                },
                 result.GetValue(timeout), result.GetValue(stats));
         });
         return command;
     }
 
-    /// <summary>Looks at the image before anything is built; what is returned loads it.</summary>
-    private static Action<Pc> Loader(FileInfo file, byte[] image, LinuxEntry entry, string? commandLine, byte[] initrd)
-    {
-        bool multiboot = MultibootLoader.IsMultiboot(image);
-        BzImage? linux = multiboot ? null : Bootable(file, () => BzImage.Parse(image));
-        return pc => Bootable(file, () =>
-        {
-            if (linux is null) pc.LoadMultiboot(image, $"{file.Name} {commandLine}".TrimEnd(), initrd);
-            else pc.LoadLinux(linux, entry, commandLine ?? DefaultCommandLine, initrd);
-            return true;
-        });
-    }
-
-    private static T Bootable<T>(FileInfo file, Func<T> step)
+    /// <summary>Runs a step of loading that file; what is wrong with it becomes one line.</summary>
+    internal static T Bootable<T>(FileInfo file, Func<T> step)
     {
         try
         {
@@ -66,6 +72,19 @@ internal static class RunCommand
         {
             throw new ToolException(ExitCode.BadFile, $"cannot boot {file}: {e.Message}");
         }
+    }
+
+    /// <summary>Looks at the image before anything is built; what is returned loads it.</summary>
+    private static Action<Pc> KernelLoader(FileInfo file, byte[] image, LinuxEntry entry, string? commandLine, byte[] initrd)
+    {
+        bool multiboot = MultibootLoader.IsMultiboot(image);
+        BzImage? linux = multiboot ? null : Bootable(file, () => BzImage.Parse(image));
+        return pc => Bootable(file, () =>
+        {
+            if (linux is null) pc.LoadMultiboot(image, $"{file.Name} {commandLine}".TrimEnd(), initrd);
+            else pc.LoadLinux(linux, entry, commandLine ?? DefaultCommandLine, initrd);
+            return true;
+        });
     }
 
     private static int Run(IKvmBackend backend, Action<Pc> load, PcOptions options, double timeout, bool stats)

@@ -32,4 +32,7 @@ public enum GuestStopReason
 
     /// <summary>The user asked, or the time was up.</summary>
     Interrupted,
+
+    /// <summary>A file behind a device could not be written; the text says which and why.</summary>
+    HostFailed,
 }

@@ -1,20 +1,24 @@
+using System.Runtime.InteropServices;
 using Kvm.Abi;
 using Kvm.Client;
 using Kvm.Vmm.Boot;
 using Kvm.Vmm.Bus;
 using Kvm.Vmm.Devices;
+using Kvm.Vmm.Pci;
 using static Kvm.Abi.Uapi;
 
 namespace Kvm.Vmm;
 
 /// <summary>
-/// A small PC with one processor: RAM, COM1, clock, keyboard controller, reset ports, debug ports, an empty PCI bus; interrupt controllers and timer where the
-/// kernel has none.
+/// A small PC with one processor: RAM, COM1, clock, keyboard controller, reset ports, debug ports, a PCI bus with host bridge, ISA bridge and power management;
+/// interrupt controllers and timer where the kernel has none.
 /// </summary>
 public sealed class Pc : IDisposable
 {
-    /// <summary>Where Intel hosts without unrestricted guest may put four pages of their own: below the BIOS at the top of 4 GiB.</summary>
-    private const ulong KvmPages = 0xfffb_c000;
+    /// <summary>Where Intel hosts without unrestricted guest may put four pages of their own: below the largest firmware.</summary>
+    private const ulong KvmPages = GuestRam.HoleEnd - FirmwareImage.LargestSize - KvmPagesSize, KvmPagesSize = 0x4000;
+
+    private const uint FirmwareSlot = 2, VariablesSlot = 3;
 
     private const ulong LeastMemory = 1 << 20, PageSize = 4096;
     private const int TimerLine = 0;
@@ -22,6 +26,8 @@ public sealed class Pc : IDisposable
     private readonly Serial16550 _serial;
     private readonly Pic8259? _pic;
     private readonly Pit8254? _pit;
+    private GuestMemory? _firmware;
+    private CfiFlash? _variables;
 
     /// <param name="kvm">Where the VM is made; stays the caller's.</param>
     /// <param name="options">What it is made of.</param>
@@ -64,6 +70,7 @@ public sealed class Pc : IDisposable
             Loop.Interrupts = _pic;
         }
 
+        FwCfg = new FwCfg(Ram.Size, cpus: 1, Ram);
         _serial = new Serial16550(Serial16550.Com1, options.Output, options.Input,
             level => SetLine(Serial16550.Com1Gsi, level));
         AddDevices(options);
@@ -90,6 +97,12 @@ public sealed class Pc : IDisposable
     /// <summary>The vCPU's loop: counters, an observer.</summary>
     public VcpuLoop Loop { get; }
 
+    /// <summary>PCI bus 0; functions can be added before the guest runs.</summary>
+    public PciConfig Pci { get; } = new();
+
+    /// <summary>What firmware reads about the machine; files can be added before the guest runs.</summary>
+    public FwCfg FwCfg { get; }
+
     /// <summary>Interrupt controllers and timer are the kernel's.</summary>
     public bool HasIrqchip { get; }
 
@@ -100,6 +113,31 @@ public sealed class Pc : IDisposable
     /// <summary>Loads a multiboot image. See <see cref="MultibootLoader"/>.</summary>
     public void LoadMultiboot(ReadOnlyMemory<byte> image, string commandLine, ReadOnlyMemory<byte> module = default) =>
         MultibootLoader.Load(Ram, Vcpu, image, commandLine, module);
+
+    /// <summary>Puts firmware below 4 GiB, read-only, and a copy of its end below 1 MiB; the vCPU, as it comes out of reset, starts there.</summary>
+    /// <param name="image">The firmware.</param>
+    /// <param name="variables">The content of a flash right below the image, in which UEFI firmware keeps its variables; empty: no such flash.</param>
+    /// <param name="writer">Keeps what the guest changes in that flash.</param>
+    /// <exception cref="BootException">There is not enough RAM or address space, or the variables are no whole blocks.</exception>
+    /// <exception cref="KvmException">No read-only memory here.</exception>
+    public void LoadFirmware(FirmwareImage image, ReadOnlyMemory<byte> variables = default, FlashWriter? writer = null)
+    {
+        ArgumentNullException.ThrowIfNull(image);
+        if (variables.Length % CfiFlash.BlockSize != 0) throw new BootException($"the variables have {variables.Length} bytes, which is not a multiple of {CfiFlash.BlockSize}");
+        if (image.Bytes.Length + (long)variables.Length > FirmwareImage.LargestSize)
+            throw new BootException($"firmware and variables have more than {FirmwareImage.LargestSize >> 20} MiB");
+        _firmware = Vm.MapMemory(FirmwareSlot, image.Address, (ulong)image.Bytes.Length, KVM_MEM_READONLY);
+        image.Bytes.Span.CopyTo(_firmware.Span);
+        Ram.Write(LeastMemory - (ulong)image.Legacy.Length, image.Legacy.Span);
+        if (variables.Length > 0)
+        {
+            ulong at = image.Address - (ulong)variables.Length;
+            _variables = new CfiFlash(Vm, VariablesSlot, at, variables.Span, writer);
+            Mmio.Add(at, (ulong)variables.Length, _variables);
+        }
+
+        FwCfg.AddFile("etc/e820", FirmwareMap());
+    }
 
     /// <summary>Runs the guest on the calling thread until it ends, or is interrupted when the time is up.</summary>
     public GuestStop Run(TimeSpan? timeout = null)
@@ -117,6 +155,8 @@ public sealed class Pc : IDisposable
     public void Dispose()
     {
         _pit?.Dispose();
+        _variables?.Dispose();
+        _firmware?.Dispose();
         Vcpu?.Dispose();
         Ram?.Dispose();
         Vm.Dispose();
@@ -129,11 +169,20 @@ public sealed class Pc : IDisposable
         else if (gsi < 16) _pic.SetLine((int)gsi, level);
     }
 
+    /// <summary>RAM, and what is not firmware's to give away.</summary>
+    private byte[] FirmwareMap()
+    {
+        var map = new List<E820Entry> { new(0, Ram.LowSize, E820Type.Ram), new(KvmPages, KvmPagesSize, E820Type.Reserved) };
+        if (Ram.HighSize > 0) map.Add(new(GuestRam.HoleEnd, Ram.HighSize, E820Type.Ram));
+        return MemoryMarshal.AsBytes(map.ToArray().AsSpan()).ToArray();
+    }
+
     private void AddDevices(PcOptions options)
     {
         Ports.Add(Serial16550.Com1, Serial16550.Ports, _serial);
         Ports.Add(DebugExit.Port, DebugExit.Ports, new DebugExit(Stop));
         if (options.DebugOutput is not null) Ports.Add(DebugConsole.Port, 1, new DebugConsole(options.DebugOutput));
+        if (options.FirmwareOutput is not null) Ports.Add(DebugConsole.FirmwarePort, 1, new DebugConsole(options.FirmwareOutput));
         Ports.Add(CmosRtc.Port, CmosRtc.Ports, new CmosRtc(options.Time, Ram.LowSize));
 
         var keyboard = new I8042(Stop);
@@ -141,15 +190,18 @@ public sealed class Pc : IDisposable
         Ports.Add(I8042.CommandPort, 1, keyboard);
 
         // 0xcf8 and 0xcf9 overlap: a dword at 0xcf8 is PCI's, a byte at 0xcf9 is the reset register's. Accesses are looked up by their first port.
-        var pci = new PciConfig();
-        Ports.Add(PciConfig.Address, 1, pci);
-        Ports.Add(PciConfig.Data, 4, pci);
+        Ports.Add(PciConfig.Address, 1, Pci);
+        Ports.Add(PciConfig.Data, 4, Pci);
+        Pci.Add(0, 0, new HostBridge());
+        Pci.Add(1, 0, new IsaBridge());
+        Pci.Add(1, 3, new PowerManagement(Ports, Stop, options.Time));
 
         var control = new SystemControl(Stop);
         Ports.Add(SystemControl.PortA, 1, control);
         Ports.Add(SystemControl.ResetControl, 1, control);
 
-        Ports.Add(FwCfg.Port, FwCfg.Ports, new FwCfg(Ram.Size, cpus: 1));
+        Ports.Add(FwCfg.Port, FwCfg.Ports, FwCfg);
+        Ports.Add(FwCfg.DmaPort, FwCfg.DmaPorts, FwCfg);
         new TestDevice(SetLine).AddTo(Ports, Mmio);
 
         if (_pic is not null && _pit is not null)

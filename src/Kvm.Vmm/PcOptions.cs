@@ -14,6 +14,9 @@ public sealed record PcOptions
     /// <summary>What the guest writes to the debug console, port 0xe9; BIOS teletype output goes there too.</summary>
     public PipeWriter? DebugOutput { get; init; }
 
+    /// <summary>What firmware writes to its debug console, port 0x402; null: there is none, which firmware notices.</summary>
+    public PipeWriter? FirmwareOutput { get; init; }
+
     /// <summary>What the guest receives through COM1.</summary>
     public PipeReader? Input { get; init; }
 

@@ -37,6 +37,15 @@ public sealed class GuestRam : IDisposable
     public Span<byte> At(ulong address, int length) =>
         _high is not null && address >= HoleEnd ? _high.At(address, length) : _low.At(address, length);
 
+    /// <summary>The RAM at a guest-physical address that a guest chose. False: not all of it is RAM.</summary>
+    public bool TryAt(ulong address, int length, out Span<byte> bytes)
+    {
+        GuestMemory memory = _high is not null && address >= HoleEnd ? _high : _low;
+        bool inside = memory.Contains(address, (ulong)length);
+        bytes = inside ? memory.At(address, length) : default;
+        return inside;
+    }
+
     /// <summary>Zeroes any number of bytes.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Not all of them are RAM.</exception>
     public void Clear(ulong address, ulong length)

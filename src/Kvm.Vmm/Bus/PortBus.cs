@@ -1,7 +1,7 @@
 namespace Kvm.Vmm.Bus;
 
 /// <summary>The 64 Ki I/O ports: who answers at which.</summary>
-/// <remarks>Devices are registered before the guest runs; accesses then need no lock.</remarks>
+/// <remarks>Devices are registered before the guest runs; accesses then need no lock. A device whose ports the guest moves does so in its own vCPU's access.</remarks>
 public sealed class PortBus
 {
     private readonly byte[] _owner = new byte[0x10000];
@@ -20,16 +20,33 @@ public sealed class PortBus
         Span<byte> range = _owner.AsSpan(first, count);
         int taken = range.IndexOfAnyExcept((byte)0);
         if (taken >= 0) throw new InvalidOperationException($"port 0x{first + taken:x} already belongs to {_devices[range[taken]]!.GetType().Name}");
+        if (!_devices.Contains(device) && _devices.Count > byte.MaxValue) throw new InvalidOperationException("more than 255 port devices");
+        TryAdd(first, count, device);
+    }
 
+    /// <summary>Gives ports that a guest chose to a device. False: some are taken, or lie beyond the last; nothing changed.</summary>
+    public bool TryAdd(ushort first, int count, IPortDevice device)
+    {
+        if (first + count > 0x10000) return false;
+        Span<byte> range = _owner.AsSpan(first, count);
+        if (range.ContainsAnyExcept((byte)0)) return false;
         int index = _devices.IndexOf(device);
         if (index < 0)
         {
-            if (_devices.Count > byte.MaxValue) throw new InvalidOperationException("more than 255 port devices");
+            if (_devices.Count > byte.MaxValue) return false;
             index = _devices.Count;
             _devices.Add(device);
         }
 
         range.Fill((byte)index);
+        return true;
+    }
+
+    /// <summary>Takes those of the ports from a device that it has.</summary>
+    public void Remove(ushort first, int count, IPortDevice device)
+    {
+        int index = _devices.IndexOf(device);
+        if (index > 0) _owner.AsSpan(first, Math.Min(count, 0x10000 - first)).Replace((byte)index, (byte)0);
     }
 
     /// <summary>IN of <paramref name="data"/>'s size. Nobody there: all ones.</summary>

@@ -3,11 +3,13 @@ using Kvm.Vmm.Bus;
 
 namespace Kvm.Vmm.Devices;
 
-/// <summary>Port 0xe9: a byte written is printed; reading gives 0xe9, by which guests detect it. As in Bochs and QEMU.</summary>
+/// <summary>Port 0xe9, and firmware's 0x402: a byte written is printed; reading gives 0xe9, by which guests detect it. As in Bochs and QEMU.</summary>
 public sealed class DebugConsole(PipeWriter output) : BytePortDevice
 {
-    /// <summary>The port.</summary>
+    /// <summary>The port that kernels and boot loaders use.</summary>
     public const ushort Port = 0xe9;
+    /// <summary>The port that SeaBIOS and OVMF use.</summary>
+    public const ushort FirmwarePort = 0x402;
 
     /// <inheritdoc/>
     protected override byte ReadByte(ushort port) => 0xe9;
