@@ -9,6 +9,9 @@ namespace Kvm.Tool;
 /// <summary>Firmware, and the files that go with it, read and checked before anything is built.</summary>
 internal sealed class FirmwareGuest : IDisposable
 {
+    /// <summary>As many as QEMU tells by default: OVMF makes page tables for all of them.</summary>
+    public const int PhysicalBits = 40;
+
     // Items of fw_cfg from which firmware takes a kernel.
     private const ushort KernelSize = 0x08, KernelData = 0x11, InitrdSize = 0x0b, InitrdData = 0x12, CommandLineSize = 0x14, CommandLineData = 0x15, SetupSize = 0x17, SetupData = 0x18;
 

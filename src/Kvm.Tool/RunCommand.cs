@@ -55,6 +55,7 @@ internal static class RunCommand
                     Memory = result.GetValue(memory).Bytes,
                     Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null },
                     FirmwareOutput = machine?.DebugOutput,
+                    PhysicalBits = machine is null ? null : FirmwareGuest.PhysicalBits,
                 },
                 result.GetValue(timeout), result.GetValue(stats));
         });

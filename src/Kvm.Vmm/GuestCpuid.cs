@@ -12,6 +12,8 @@ public static class GuestCpuid
     private const uint X2ApicBit = 1 << 21;        // leaf 1 ECX
     private const uint TscDeadlineBit = 1 << 24;   // leaf 1 ECX
     private const uint HypervisorBit = 1u << 31;   // leaf 1 ECX
+    private const uint AddressSizes = 0x80000008;
+    private const uint CacheSharing = 0xffffc000;  // leaf 4 EAX: cores of the package, threads that share the cache, less 1
 
     /// <summary>Paravirtual features that KVM offers but refuses to enable without a local APIC in the kernel.</summary>
     private const uint NeedLapic = (1u << KVM_FEATURE_ASYNC_PF) | (1u << KVM_FEATURE_PV_EOI) | (1u << KVM_FEATURE_PV_UNHALT) |
@@ -21,7 +23,8 @@ public static class GuestCpuid
     /// <param name="kvm">Says what is supported.</param>
     /// <param name="vcpu">Not run yet.</param>
     /// <param name="irqchip">There is a local APIC, in the kernel.</param>
-    public static void Apply(KvmSystem kvm, Vcpu vcpu, bool irqchip)
+    /// <param name="physicalBits">At most so many bits of physical addresses; null: as many as the host has.</param>
+    public static void Apply(KvmSystem kvm, Vcpu vcpu, bool irqchip, int? physicalBits = null)
     {
         if (!irqchip)
         {
@@ -32,7 +35,12 @@ public static class GuestCpuid
         }
 
         kvm_cpuid_entry2[] entries = kvm.GetSupportedCpuid();
-        foreach (ref kvm_cpuid_entry2 entry in entries.AsSpan()) Adjust(ref entry, kvm, vcpu.Id, irqchip);
+        foreach (ref kvm_cpuid_entry2 entry in entries.AsSpan())
+        {
+            Adjust(ref entry, kvm, vcpu.Id, irqchip);
+            if (entry.function == AddressSizes && physicalBits is { } bits) entry.eax = (entry.eax & ~0xffu) | Math.Min(entry.eax & 0xff, (uint)bits);
+        }
+
         vcpu.SetCpuid(entries);
     }
 
@@ -51,6 +59,9 @@ public static class GuestCpuid
                     entry.ecx &= ~(X2ApicBit | TscDeadlineBit);
                 }
 
+                break;
+            case 4:
+                entry.eax &= ~CacheSharing; // the host's cores are not the guest's
                 break;
             case (uint)KVM_CPUID_FEATURES when !irqchip:
                 entry.eax &= ~NeedLapic;

@@ -54,7 +54,7 @@ public sealed class Pc : IDisposable
 
             Ram = new GuestRam(Vm, options.Memory);
             Vcpu = Vm.CreateVcpu(0);
-            GuestCpuid.Apply(kvm, Vcpu, HasIrqchip);
+            GuestCpuid.Apply(kvm, Vcpu, HasIrqchip, options.PhysicalBits);
         }
         catch
         {

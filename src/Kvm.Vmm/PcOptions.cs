@@ -23,6 +23,11 @@ public sealed record PcOptions
     /// <summary>The clock's time.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
+    /// <summary>
+    /// Bits of physical addresses that CPUID tells at most; null: the host's. Firmware that maps all of them in 2 MiB pages, as OVMF does, needs 2 GiB of tables for 47.
+    /// </summary>
+    public int? PhysicalBits { get; init; }
+
     /// <summary>Interrupt controllers and timer: true the kernel's, false the VMM's own, null the kernel's where KVM_CAP_IRQCHIP says that there are some.</summary>
     public bool? Irqchip { get; init; }
 }
