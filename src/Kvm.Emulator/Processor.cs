@@ -21,6 +21,7 @@ public sealed unsafe partial class Processor : IDisposable
         Unsafe.InitBlock(State, 0, (uint)sizeof(CpuState));
         VectorArea = (byte*)NativeMemory.AlignedAlloc(Vector.VectorUnit.AreaSize, 64);
         Unsafe.InitBlock(VectorArea, 0, Vector.VectorUnit.AreaSize);
+        HostArithmetic = machine.VectorEngine != Vector.VectorEngine.Managed && Engine.HostArithmetic.Supported;
         Fpu = new Vector.FpuTraits(model);
         Cr4Mask = SupportedCr4(model);
         msrs = new MsrFile(this);
@@ -38,6 +39,8 @@ public sealed unsafe partial class Processor : IDisposable
     public CpuState* State { get; private set; }
     /// <summary>Operands of vector instructions, see <see cref="Vector.VectorUnit"/>; used by the occupant only.</summary>
     internal byte* VectorArea { get; private set; }
+    /// <summary>Ordinary SSE arithmetic is the host's, flags and all.</summary>
+    internal bool HostArithmetic { get; }
     public Mmu Mmu { get; }
     /// <summary>Non-null exactly while in VMX non-root operation or SVM guest mode. A change ends whatever the other side's last instruction left behind.</summary>
     public NonRootMode? NonRoot

@@ -867,7 +867,10 @@ internal static unsafe partial class Interpreter
                 default:
                     if (op->Kind >= OpKind.MovXX)
                     {
-                        op = VectorLoop.Run(s, op, cpu.VectorArea);
+                        op = VectorLoop.Run(cpu, op, block, epoch, remaining);
+                        block = s->LoopBlock;
+                        blockRip = s->BlockRip;
+                        remaining = s->LoopBudget;
                         if (((nuint)op & (VectorLoop.Slowly | VectorLoop.Taken)) == 0)
                             continue;
                         if (((nuint)op & VectorLoop.Taken) != 0)

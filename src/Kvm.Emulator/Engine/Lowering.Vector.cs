@@ -25,6 +25,38 @@ internal static unsafe partial class Lowering
         [OpKind.DecR32JNE] = OpKind.DecR32JNEInVector,
     };
 
+    /// <summary>A branch behind one of these is part of it.</summary>
+    private static readonly HashSet<OpKind> WithBranch;
+
+    /// <summary>Integer instructions next to SSE ones become cases of their loop, so that it isn't left for them.</summary>
+    private static void FinishVector(Op* ops, int count)
+    {
+        bool near = false;
+        for (int i = 0; i < count; i++)
+        {
+            near = Join(&ops[i], near);
+            if (!WithBranch.Contains(ops[i].Kind))
+                continue;
+            i++;
+            if (ops[i - 1].Kind is OpKind.ComiSdXXJ or OpKind.ComiSdXMJ or OpKind.ComiSsXXJ or OpKind.ComiSsXMJ)
+                ops[i].RmSlot = VectorLoop.Relations(ops[i].Kind);
+        }
+        near = false;
+        for (int i = count - 1; i >= 0; i--)
+        {
+            if (i > 0 && WithBranch.Contains(ops[i - 1].Kind))
+                i--;
+            near = Join(&ops[i], near);
+        }
+    }
+
+    private static bool Join(Op* op, bool near)
+    {
+        if (near && InVector.TryGetValue(op->Kind, out OpKind between))
+            op->Kind = between;
+        return IsVector(op->Kind);
+    }
+
     private static void MapVector(Rule[] rules)
     {
         void Map(Code code, OpKind register, OpKind memory, Form form = Form.RegRm) => rules[(int)code] = new Rule { Register = register, Memory = memory, Form = form };

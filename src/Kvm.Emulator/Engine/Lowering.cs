@@ -14,6 +14,7 @@ internal static unsafe partial class Lowering
         BlockRipSlot = checked((byte)((byte*)&state.BlockRip - start));
         UnmatchableSlot = checked((byte)((byte*)&state.Unmatchable - start));
         SegmentBase = checked((ushort)((byte*)&state.Segs - start));
+        WithBranch = [.. Fusions.Values, .. Fusions.Values.Where(InVector.ContainsKey).Select(k => InVector[k])];
     }
 
     /// <summary>Fills in the slots and selects the case. True when the block ends after this instruction.</summary>
@@ -88,8 +89,6 @@ internal static unsafe partial class Lowering
                 op->Kind = fused;
             if (flagsDead && Flagless.TryGetValue(op->Kind, out OpKind flagless))
                 op->Kind = flagless;
-            if (i > 0 && IsVector(ops[i - 1].Kind) && InVector.TryGetValue(op->Kind, out OpKind between))
-                op->Kind = between;
             flagsDead = Effects[(int)op->Kind] switch
             {
                 FlagEffect.Overwrites => true,
@@ -97,6 +96,7 @@ internal static unsafe partial class Lowering
                 _ => false,
             };
         }
+        FinishVector(ops, count);
     }
 
     /// <summary>What a case does with the arithmetic flags.</summary>

@@ -5,26 +5,32 @@ using Kvm.Emulator.Vector;
 namespace Kvm.Emulator.Engine;
 
 /// <summary>The interpreter's loop for runs of SSE instructions: as <see cref="Interpreter"/>, in a method of its own so that neither grows beyond what the compiler optimizes.</summary>
-/// <remarks>
-/// Arithmetic is the host's, as long as MXCSR has its default controls and inexactness has been noted before, and operands and results are normal numbers or zeros:
-/// then the result is the architectural one and no exception is raised that MXCSR does not show already. The rest is left to the instruction's handler.
-/// </remarks>
+/// <remarks>Floating-point arithmetic is <see cref="IVectorArithmetic"/>'s. What it and the software TLB don't serve is left to the instructions' handlers.</remarks>
 internal static unsafe class VectorLoop
 {
     /// <summary>Low bits of what <see cref="Run"/> returns, operations being aligned: what to do with the operation.</summary>
     internal const int Slowly = 1, Taken = 2;
 
-    /// <summary>Executes from <paramref name="op"/> as far as it can.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal static Op* Run(CpuState* s, Op* op, byte* area)
+    /// <summary>Executes from <paramref name="op"/> as far as it can, in other blocks too. Where it has come to: <see cref="CpuState.LoopBlock"/>, LoopBudget, BlockRip.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    internal static Op* Run(Processor cpu, Op* op, Block* block, ulong epoch, long remaining)
     {
-        byte* sb = (byte*)s, x = s->Fx + VectorUnit.FxXmm;
-        bool usable = FastFloat.Usable(s);
-        byte* p, q;
-        double d;
-        float f;
+        CpuState* s = cpu.State;
+        s->LoopBlock = block;
+        s->LoopBudget = remaining;
+        s->LoopEpoch = epoch;
+        s->LoopReady = 0;
+        byte* xmm = s->Fx + VectorUnit.FxXmm;
+        return cpu.HostArithmetic ? Run<HostArithmetic>(s, op, xmm, cpu.VectorArea) : Run<CheckedArithmetic>(s, op, xmm, cpu.VectorArea);
+    }
+
+    // Few locals, which stay in registers.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static Op* Run<T>(CpuState* s, Op* op, byte* x, byte* area) where T : struct, IVectorArithmetic
+    {
+        byte* p;
         ulong a, b;
-        int relation;
+        uint relation;
         while (true)
         {
             switch (op->Kind)
@@ -62,13 +68,13 @@ internal static unsafe class VectorLoop
                 case OpKind.MovqXX:
                     Vector128.CreateScalar(*(ulong*)(x + (nuint)op->RmSlot * 2)).Store((ulong*)(x + (nuint)op->RegSlot * 2)); op++; continue;
                 case OpKind.MovXR32:
-                    Vector128.CreateScalar(*(uint*)(sb + op->RmSlot)).Store((uint*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                    Vector128.CreateScalar(*(uint*)((byte*)s + op->RmSlot)).Store((uint*)(x + (nuint)op->RegSlot * 2)); op++; continue;
                 case OpKind.MovXR64:
-                    Vector128.CreateScalar(*(ulong*)(sb + op->RmSlot)).Store((ulong*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                    Vector128.CreateScalar(*(ulong*)((byte*)s + op->RmSlot)).Store((ulong*)(x + (nuint)op->RegSlot * 2)); op++; continue;
                 case OpKind.MovRX32:
-                    *(ulong*)(sb + op->RegSlot) = *(uint*)(x + (nuint)op->RmSlot * 2); op++; continue;
+                    *(ulong*)((byte*)s + op->RegSlot) = *(uint*)(x + (nuint)op->RmSlot * 2); op++; continue;
                 case OpKind.MovRX64:
-                    *(ulong*)(sb + op->RegSlot) = *(ulong*)(x + (nuint)op->RmSlot * 2); op++; continue;
+                    *(ulong*)((byte*)s + op->RegSlot) = *(ulong*)(x + (nuint)op->RmSlot * 2); op++; continue;
                 case OpKind.MovhXM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                     Vector128.Load((ulong*)(x + (nuint)op->RegSlot * 2)).WithElement(1, *(ulong*)p).Store((ulong*)(x + (nuint)op->RegSlot * 2)); op++; continue;
@@ -78,347 +84,379 @@ internal static unsafe class VectorLoop
                 case OpKind.UnpcklpdXX:
                     Vector128.Load((ulong*)(x + (nuint)op->RegSlot * 2)).WithElement(1, *(ulong*)(x + (nuint)op->RmSlot * 2)).Store((ulong*)(x + (nuint)op->RegSlot * 2)); op++; continue;
                 case OpKind.XorXX:
-                    (Vector128.Load(x + (nuint)op->RegSlot * 2) ^ Vector128.Load((x + (nuint)op->RmSlot * 2))).Store(x + (nuint)op->RegSlot * 2); op++; continue;
+                    (Vector128.Load(x + (nuint)op->RegSlot * 2) ^ Vector128.Load(x + (nuint)op->RmSlot * 2)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
                 case OpKind.XorXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                     (Vector128.Load(x + (nuint)op->RegSlot * 2) ^ Vector128.Load(p)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
                 case OpKind.AndXX:
-                    (Vector128.Load(x + (nuint)op->RegSlot * 2) & Vector128.Load((x + (nuint)op->RmSlot * 2))).Store(x + (nuint)op->RegSlot * 2); op++; continue;
+                    (Vector128.Load(x + (nuint)op->RegSlot * 2) & Vector128.Load(x + (nuint)op->RmSlot * 2)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
                 case OpKind.AndXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                     (Vector128.Load(x + (nuint)op->RegSlot * 2) & Vector128.Load(p)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
                 case OpKind.AndnXX:
-                    Vector128.AndNot(Vector128.Load((x + (nuint)op->RmSlot * 2)), Vector128.Load(x + (nuint)op->RegSlot * 2)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
+                    Vector128.AndNot(Vector128.Load(x + (nuint)op->RmSlot * 2), Vector128.Load(x + (nuint)op->RegSlot * 2)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
                 case OpKind.AndnXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                     Vector128.AndNot(Vector128.Load(p), Vector128.Load(x + (nuint)op->RegSlot * 2)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
                 case OpKind.OrXX:
-                    (Vector128.Load(x + (nuint)op->RegSlot * 2) | Vector128.Load((x + (nuint)op->RmSlot * 2))).Store(x + (nuint)op->RegSlot * 2); op++; continue;
+                    (Vector128.Load(x + (nuint)op->RegSlot * 2) | Vector128.Load(x + (nuint)op->RmSlot * 2)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
                 case OpKind.OrXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                     (Vector128.Load(x + (nuint)op->RegSlot * 2) | Vector128.Load(p)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
                 case OpKind.AddSdXX:
-                    p = (x + (nuint)op->RmSlot * 2);
-                    goto addSd;
+                    p = x + (nuint)op->RmSlot * 2; goto addSd;
                 case OpKind.AddSdXM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 addSd:
-                    q = (x + (nuint)op->RegSlot * 2); d = *(double*)q + *(double*)p; goto sumDouble;
+                    if (s->LoopReady == 0) goto prepare; if (!T.AddSd(x + (nuint)op->RegSlot * 2, p)) goto slow;
+                    op++; continue;
                 case OpKind.AddSsXX:
-                    p = (x + (nuint)op->RmSlot * 2);
-                    goto addSs;
+                    p = x + (nuint)op->RmSlot * 2; goto addSs;
                 case OpKind.AddSsXM:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                 addSs:
-                    q = (x + (nuint)op->RegSlot * 2); f = *(float*)q + *(float*)p; goto sumFloat;
+                    if (s->LoopReady == 0) goto prepare; if (!T.AddSs(x + (nuint)op->RegSlot * 2, p)) goto slow;
+                    op++; continue;
                 case OpKind.SubSdXX:
-                    p = (x + (nuint)op->RmSlot * 2);
-                    goto subSd;
+                    p = x + (nuint)op->RmSlot * 2; goto subSd;
                 case OpKind.SubSdXM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 subSd:
-                    q = (x + (nuint)op->RegSlot * 2); d = *(double*)q - *(double*)p; goto sumDouble;
+                    if (s->LoopReady == 0) goto prepare; if (!T.SubSd(x + (nuint)op->RegSlot * 2, p)) goto slow;
+                    op++; continue;
                 case OpKind.SubSsXX:
-                    p = (x + (nuint)op->RmSlot * 2);
-                    goto subSs;
+                    p = x + (nuint)op->RmSlot * 2; goto subSs;
                 case OpKind.SubSsXM:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                 subSs:
-                    q = (x + (nuint)op->RegSlot * 2); f = *(float*)q - *(float*)p; goto sumFloat;
+                    if (s->LoopReady == 0) goto prepare; if (!T.SubSs(x + (nuint)op->RegSlot * 2, p)) goto slow;
+                    op++; continue;
                 case OpKind.MulSdXX:
-                    p = (x + (nuint)op->RmSlot * 2);
-                    goto mulSd;
+                    p = x + (nuint)op->RmSlot * 2; goto mulSd;
                 case OpKind.MulSdXM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 mulSd:
-                    q = (x + (nuint)op->RegSlot * 2); d = *(double*)q * *(double*)p; goto productDouble;
+                    if (s->LoopReady == 0) goto prepare; if (!T.MulSd(x + (nuint)op->RegSlot * 2, p)) goto slow;
+                    op++; continue;
                 case OpKind.MulSsXX:
-                    p = (x + (nuint)op->RmSlot * 2);
-                    goto mulSs;
+                    p = x + (nuint)op->RmSlot * 2; goto mulSs;
                 case OpKind.MulSsXM:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                 mulSs:
-                    q = (x + (nuint)op->RegSlot * 2); f = *(float*)q * *(float*)p; goto productFloat;
+                    if (s->LoopReady == 0) goto prepare; if (!T.MulSs(x + (nuint)op->RegSlot * 2, p)) goto slow;
+                    op++; continue;
                 case OpKind.DivSdXX:
-                    p = (x + (nuint)op->RmSlot * 2);
-                    goto divSd;
+                    p = x + (nuint)op->RmSlot * 2; goto divSd;
                 case OpKind.DivSdXM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 divSd:
-                    q = (x + (nuint)op->RegSlot * 2); d = *(double*)q / *(double*)p; goto quotientDouble;
+                    if (s->LoopReady == 0) goto prepare; if (!T.DivSd(x + (nuint)op->RegSlot * 2, p)) goto slow;
+                    op++; continue;
                 case OpKind.DivSsXX:
-                    p = (x + (nuint)op->RmSlot * 2);
-                    goto divSs;
+                    p = x + (nuint)op->RmSlot * 2; goto divSs;
                 case OpKind.DivSsXM:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                 divSs:
-                    q = (x + (nuint)op->RegSlot * 2); f = *(float*)q / *(float*)p; goto quotientFloat;
+                    if (s->LoopReady == 0) goto prepare; if (!T.DivSs(x + (nuint)op->RegSlot * 2, p)) goto slow;
+                    op++; continue;
                 case OpKind.SqrtSdXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto sqrtSd;
+                    p = x + (nuint)op->RmSlot * 2; goto sqrtSd;
                 case OpKind.SqrtSdXM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 sqrtSd:
-                    q = (x + (nuint)op->RegSlot * 2); d = Math.Sqrt(*(double*)p); a = b = *(ulong*)p; goto checkSumDouble;
+                    if (s->LoopReady == 0) goto prepare; if (!T.SqrtSd(x + (nuint)op->RegSlot * 2, p)) goto slow;
+                    op++; continue;
                 case OpKind.ComiSdXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto comiSd;
+                    p = x + (nuint)op->RmSlot * 2; goto comiSd;
                 case OpKind.ComiSdXM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 comiSd:
-                    relation = FastFloat.CompareDouble((x + (nuint)op->RegSlot * 2), p); if (relation < 0) goto slow;
-                    FastFloat.RecordComparison(s, relation); op++; continue;
+                    if (s->LoopReady == 0) goto prepare; relation = T.ComiSd(x + (nuint)op->RegSlot * 2, p); if (relation == 0) goto slow;
+                    RecordComparison(s, relation); op++; continue;
                 case OpKind.ComiSdXXJ:
-                    p = (x + (nuint)op->RmSlot * 2); goto comiSdJ;
+                    p = x + (nuint)op->RmSlot * 2; goto comiSdJ;
                 case OpKind.ComiSdXMJ:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 comiSdJ:
-                    relation = FastFloat.CompareDouble((x + (nuint)op->RegSlot * 2), p); if (relation < 0) goto slow;
+                    if (s->LoopReady == 0) goto prepare; relation = T.ComiSd(x + (nuint)op->RegSlot * 2, p); if (relation == 0) goto slow;
                     goto branch;
                 case OpKind.ComiSsXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto comiSs;
+                    p = x + (nuint)op->RmSlot * 2; goto comiSs;
                 case OpKind.ComiSsXM:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                 comiSs:
-                    relation = FastFloat.CompareFloat((x + (nuint)op->RegSlot * 2), p); if (relation < 0) goto slow;
-                    FastFloat.RecordComparison(s, relation); op++; continue;
+                    if (s->LoopReady == 0) goto prepare; relation = T.ComiSs(x + (nuint)op->RegSlot * 2, p); if (relation == 0) goto slow;
+                    RecordComparison(s, relation); op++; continue;
                 case OpKind.ComiSsXXJ:
-                    p = (x + (nuint)op->RmSlot * 2); goto comiSsJ;
+                    p = x + (nuint)op->RmSlot * 2; goto comiSsJ;
                 case OpKind.ComiSsXMJ:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                 comiSsJ:
-                    relation = FastFloat.CompareFloat((x + (nuint)op->RegSlot * 2), p); if (relation < 0) goto slow;
+                    if (s->LoopReady == 0) goto prepare; relation = T.ComiSs(x + (nuint)op->RegSlot * 2, p); if (relation == 0) goto slow;
                     goto branch;
                 case OpKind.CvtSi32SdXR:
-                    Vector128.Load((double*)(x + (nuint)op->RegSlot * 2)).WithElement(0, *(int*)(sb + op->RmSlot)).Store((double*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                    Vector128.Load((double*)(x + (nuint)op->RegSlot * 2)).WithElement(0, *(int*)((byte*)s + op->RmSlot)).Store((double*)(x + (nuint)op->RegSlot * 2)); op++; continue;
                 case OpKind.CvtSi32SdXM:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                     Vector128.Load((double*)(x + (nuint)op->RegSlot * 2)).WithElement(0, *(int*)p).Store((double*)(x + (nuint)op->RegSlot * 2)); op++; continue;
                 case OpKind.CvtSi64SdXR:
-                    p = (sb + op->RmSlot); goto cvtSi64Sd;
+                    p = (byte*)s + op->RmSlot; goto cvtSi64Sd;
                 case OpKind.CvtSi64SdXM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 cvtSi64Sd:
-                    if (!FastFloat.DoubleFromInt64((x + (nuint)op->RegSlot * 2), p, usable)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.CvtSi64Sd(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.CvtSi32SsXR:
-                    p = (sb + op->RmSlot); goto cvtSi32Ss;
+                    p = (byte*)s + op->RmSlot; goto cvtSi32Ss;
                 case OpKind.CvtSi32SsXM:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                 cvtSi32Ss:
-                    if (!FastFloat.SingleFromInt32((x + (nuint)op->RegSlot * 2), p, usable)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.CvtSi32Ss(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.CvttSdSi32RX:
-                    p = (x + (nuint)op->RmSlot * 2); goto cvttSdSi32;
+                    p = x + (nuint)op->RmSlot * 2; goto cvttSdSi32;
                 case OpKind.CvttSdSi32RM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 cvttSdSi32:
-                    if (!FastFloat.TruncateToInt32((sb + op->RegSlot), p, usable)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.CvttSdSi32((byte*)s + op->RegSlot, p)) goto slow;
                     op++; continue;
                 case OpKind.CvttSdSi64RX:
-                    p = (x + (nuint)op->RmSlot * 2); goto cvttSdSi64;
+                    p = x + (nuint)op->RmSlot * 2; goto cvttSdSi64;
                 case OpKind.CvttSdSi64RM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 cvttSdSi64:
-                    if (!FastFloat.TruncateToInt64((sb + op->RegSlot), p, usable)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.CvttSdSi64((byte*)s + op->RegSlot, p)) goto slow;
                     op++; continue;
                 case OpKind.CvttSsSi32RX:
-                    p = (x + (nuint)op->RmSlot * 2); goto cvttSsSi32;
+                    p = x + (nuint)op->RmSlot * 2; goto cvttSsSi32;
                 case OpKind.CvttSsSi32RM:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                 cvttSsSi32:
-                    if (!FastFloat.TruncateSingleToInt32((sb + op->RegSlot), p, usable)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.CvttSsSi32((byte*)s + op->RegSlot, p)) goto slow;
                     op++; continue;
                 case OpKind.CvtSsSdXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto cvtSsSd;
+                    p = x + (nuint)op->RmSlot * 2; goto cvtSsSd;
                 case OpKind.CvtSsSdXM:
                     p = Operand.FastRead(s, op, 4); if (p == null) goto slow;
                 cvtSsSd:
-                    if (!FastFloat.SingleToDouble((x + (nuint)op->RegSlot * 2), p)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.CvtSsSd(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.CvtSdSsXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto cvtSdSs;
+                    p = x + (nuint)op->RmSlot * 2; goto cvtSdSs;
                 case OpKind.CvtSdSsXM:
                     p = Operand.FastRead(s, op, 8); if (p == null) goto slow;
                 cvtSdSs:
-                    if (!FastFloat.DoubleToSingle((x + (nuint)op->RegSlot * 2), p, usable)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.CvtSdSs(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.AddPdXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto addPd;
+                    p = x + (nuint)op->RmSlot * 2; goto addPd;
                 case OpKind.AddPdXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                 addPd:
-                    if (!usable || !FastFloat.Add<double>((x + (nuint)op->RegSlot * 2), p)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.AddPd(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.AddPsXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto addPs;
+                    p = x + (nuint)op->RmSlot * 2; goto addPs;
                 case OpKind.AddPsXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                 addPs:
-                    if (!usable || !FastFloat.Add<float>((x + (nuint)op->RegSlot * 2), p)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.AddPs(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.SubPdXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto subPd;
+                    p = x + (nuint)op->RmSlot * 2; goto subPd;
                 case OpKind.SubPdXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                 subPd:
-                    if (!usable || !FastFloat.Subtract<double>((x + (nuint)op->RegSlot * 2), p)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.SubPd(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.SubPsXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto subPs;
+                    p = x + (nuint)op->RmSlot * 2; goto subPs;
                 case OpKind.SubPsXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                 subPs:
-                    if (!usable || !FastFloat.Subtract<float>((x + (nuint)op->RegSlot * 2), p)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.SubPs(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.MulPdXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto mulPd;
+                    p = x + (nuint)op->RmSlot * 2; goto mulPd;
                 case OpKind.MulPdXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                 mulPd:
-                    if (!usable || !FastFloat.Multiply<double>((x + (nuint)op->RegSlot * 2), p)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.MulPd(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.MulPsXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto mulPs;
+                    p = x + (nuint)op->RmSlot * 2; goto mulPs;
                 case OpKind.MulPsXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                 mulPs:
-                    if (!usable || !FastFloat.Multiply<float>((x + (nuint)op->RegSlot * 2), p)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.MulPs(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.DivPdXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto divPd;
+                    p = x + (nuint)op->RmSlot * 2; goto divPd;
                 case OpKind.DivPdXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                 divPd:
-                    if (!usable || !FastFloat.Divide<double>((x + (nuint)op->RegSlot * 2), p)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.DivPd(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.DivPsXX:
-                    p = (x + (nuint)op->RmSlot * 2); goto divPs;
+                    p = x + (nuint)op->RmSlot * 2; goto divPs;
                 case OpKind.DivPsXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                 divPs:
-                    if (!usable || !FastFloat.Divide<float>((x + (nuint)op->RegSlot * 2), p)) goto slow;
+                    if (s->LoopReady == 0) goto prepare; if (!T.DivPs(x + (nuint)op->RegSlot * 2, p)) goto slow;
                     op++; continue;
                 case OpKind.VectorX:
-                    FastFloat.Compute(s, op, area); op++; continue;
+                    if (s->LoopReady != 0 && VectorOp.Of(op)->Host == null) goto finish;
+                    Compute(s, op, area); op++; continue;
                 case OpKind.VectorFloatX:
-                    if (!FastFloat.Masked(s)) goto slow;
-                    FastFloat.Compute(s, op, area); usable = FastFloat.Usable(s); op++; continue;
+                    if (!Masked(s)) goto slow; if (s->LoopReady != 0 && VectorOp.Of(op)->Host == null) goto finish;
+                    Compute(s, op, area); op++; continue;
                 case OpKind.VectorXM:
-                    if (!FastFloat.ComputeFromMemory(s, op, area)) goto slow;
-                    usable = FastFloat.Usable(s); op++; continue;
+                    if (s->LoopReady != 0 && VectorOp.Of(op)->Host == null) goto finish; if (!ComputeFromMemory(s, op, area)) goto slow;
+                    op++; continue;
                 case OpKind.VectorMX:
-                    if (!FastFloat.ComputeToMemory(s, op, area)) goto slow;
+                    if (s->LoopReady != 0 && VectorOp.Of(op)->Host == null) goto finish; if (!ComputeToMemory(s, op, area)) goto slow;
                     op++; continue;
                 case OpKind.AddRI32NoFlagsInVector:
-                    *(ulong*)(sb + op->RegSlot) = (uint)(*(uint*)(sb + op->RegSlot) + (uint)op->Imm); op++; continue;
+                    *(ulong*)((byte*)s + op->RegSlot) = (uint)(*(uint*)((byte*)s + op->RegSlot) + (uint)op->Imm); op++; continue;
                 case OpKind.AddRI64NoFlagsInVector:
-                    *(ulong*)(sb + op->RegSlot) += op->Imm; op++; continue;
+                    *(ulong*)((byte*)s + op->RegSlot) += op->Imm; op++; continue;
                 case OpKind.AddRI32InVector:
-                    a = (ulong)*(int*)(sb + op->RegSlot); b = op->Imm; *(ulong*)(sb + op->RegSlot) = (uint)(a + b); LazyFlags.Record(s, LazyOp.Add, a, b, (ulong)(int)(a + b)); op++; continue;
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; *(ulong*)((byte*)s + op->RegSlot) = (uint)(a + b); LazyFlags.Record(s, LazyOp.Add, a, b, (ulong)(int)(a + b)); op++; continue;
                 case OpKind.AddRI64InVector:
-                    a = *(ulong*)(sb + op->RegSlot); b = op->Imm; *(ulong*)(sb + op->RegSlot) = a + b; LazyFlags.Record(s, LazyOp.Add, a, b, a + b); op++; continue;
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; *(ulong*)((byte*)s + op->RegSlot) = a + b; LazyFlags.Record(s, LazyOp.Add, a, b, a + b); op++; continue;
                 case OpKind.CmpRR32JEInVector:
-                    a = (ulong)*(int*)(sb + op->RegSlot); b = (ulong)*(int*)(sb + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
-                    if (a == b) return (Op*)((byte*)op + Taken);
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
+                    if (a == b) goto taken;
                     op++; continue;
                 case OpKind.CmpRR32JNEInVector:
-                    a = (ulong)*(int*)(sb + op->RegSlot); b = (ulong)*(int*)(sb + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
-                    if (a != b) return (Op*)((byte*)op + Taken);
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
+                    if (a != b) goto taken;
                     op++; continue;
                 case OpKind.CmpRI32JEInVector:
-                    a = (ulong)*(int*)(sb + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
-                    if (a == b) return (Op*)((byte*)op + Taken);
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
+                    if (a == b) goto taken;
                     op++; continue;
                 case OpKind.CmpRI32JNEInVector:
-                    a = (ulong)*(int*)(sb + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
-                    if (a != b) return (Op*)((byte*)op + Taken);
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
+                    if (a != b) goto taken;
                     op++; continue;
                 case OpKind.CmpRR64JNEInVector:
-                    a = *(ulong*)(sb + op->RegSlot); b = *(ulong*)(sb + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++;
-                    if (a != b) return (Op*)((byte*)op + Taken);
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++;
+                    if (a != b) goto taken;
                     op++; continue;
                 case OpKind.CmpRI64JNEInVector:
-                    a = *(ulong*)(sb + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++;
-                    if (a != b) return (Op*)((byte*)op + Taken);
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++;
+                    if (a != b) goto taken;
                     op++; continue;
                 case OpKind.SubRI32JNEInVector:
-                    a = (ulong)*(int*)(sb + op->RegSlot); b = op->Imm; *(ulong*)(sb + op->RegSlot) = (uint)(a - b); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
-                    if (a != b) return (Op*)((byte*)op + Taken);
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; *(ulong*)((byte*)s + op->RegSlot) = (uint)(a - b); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++;
+                    if (a != b) goto taken;
                     op++; continue;
                 case OpKind.SubRI64JNEInVector:
-                    a = *(ulong*)(sb + op->RegSlot); b = op->Imm; *(ulong*)(sb + op->RegSlot) = a - b; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++;
-                    if (a != b) return (Op*)((byte*)op + Taken);
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; *(ulong*)((byte*)s + op->RegSlot) = a - b; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++;
+                    if (a != b) goto taken;
                     op++; continue;
                 case OpKind.DecR32JNEInVector:
-                    a = (ulong)*(int*)(sb + op->RegSlot); b = (ulong)(int)(a - 1); *(ulong*)(sb + op->RegSlot) = (uint)b; LazyFlags.Record(s, LazyOp.Dec, LazyFlags.Carry(s), a, b); op++;
-                    if (b != 0) return (Op*)((byte*)op + Taken);
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)(int)(a - 1); *(ulong*)((byte*)s + op->RegSlot) = (uint)b; LazyFlags.Record(s, LazyOp.Dec, LazyFlags.Carry(s), a, b); op++;
+                    if (b != 0) goto taken;
                     op++; continue;
                 default:
-                    return op;
+                    goto leave;
             }
 
-        sumDouble:
-            a = *(ulong*)q;
-            b = *(ulong*)p;
-        checkSumDouble:
-            // A zero minus one wraps around to the largest number: denormal operands are those below. Denormal sums are exact.
-            if (!usable || (a << 1) - 1 < FastFloat.DenormalDouble || (b << 1) - 1 < FastFloat.DenormalDouble || BitConverter.DoubleToUInt64Bits(d) << 1 >= FastFloat.InfiniteDouble)
-                goto slow;
-            Vector128.Load((double*)q).WithElement(0, d).Store((double*)q);
-            op++;
-            continue;
-
-        sumFloat:
-            if (!usable || (*(uint*)q << 1) - 1 < FastFloat.DenormalSingle || (*(uint*)p << 1) - 1 < FastFloat.DenormalSingle || BitConverter.SingleToUInt32Bits(f) << 1 >= FastFloat.InfiniteSingle)
-                goto slow;
-            Vector128.Load((float*)q).WithElement(0, f).Store((float*)q);
-            op++;
-            continue;
-
-        productDouble:
-            // The smallest normal number may have been rounded up to, from tiny. Zero is exact when a factor is.
-            a = *(ulong*)q;
-            b = *(ulong*)p;
-            if (!usable || (a << 1) - 1 < FastFloat.DenormalDouble || (b << 1) - 1 < FastFloat.DenormalDouble
-                || ((BitConverter.DoubleToUInt64Bits(d) << 1) - FastFloat.TinyDouble >= FastFloat.InfiniteDouble - FastFloat.TinyDouble && (d != 0 || (a << 1 != 0 && b << 1 != 0))))
-                goto slow;
-            Vector128.Load((double*)q).WithElement(0, d).Store((double*)q);
-            op++;
-            continue;
-
-        productFloat:
-            if (!usable || (*(uint*)q << 1) - 1 < FastFloat.DenormalSingle || (*(uint*)p << 1) - 1 < FastFloat.DenormalSingle
-                || ((BitConverter.SingleToUInt32Bits(f) << 1) - FastFloat.TinySingle >= FastFloat.InfiniteSingle - FastFloat.TinySingle && (f != 0 || (*(uint*)q << 1 != 0 && *(uint*)p << 1 != 0))))
-                goto slow;
-            Vector128.Load((float*)q).WithElement(0, f).Store((float*)q);
-            op++;
-            continue;
-
-        quotientDouble:
-            if (!usable || (*(ulong*)q << 1) - 1 < FastFloat.DenormalDouble || (*(ulong*)p << 1) - 1 < FastFloat.DenormalDouble
-                || (BitConverter.DoubleToUInt64Bits(d) << 1) - FastFloat.TinyDouble >= FastFloat.InfiniteDouble - FastFloat.TinyDouble)
-                goto slow;
-            Vector128.Load((double*)q).WithElement(0, d).Store((double*)q);
-            op++;
-            continue;
-
-        quotientFloat:
-            if (!usable || (*(uint*)q << 1) - 1 < FastFloat.DenormalSingle || (*(uint*)p << 1) - 1 < FastFloat.DenormalSingle
-                || (BitConverter.SingleToUInt32Bits(f) << 1) - FastFloat.TinySingle >= FastFloat.InfiniteSingle - FastFloat.TinySingle)
-                goto slow;
-            Vector128.Load((float*)q).WithElement(0, f).Store((float*)q);
-            op++;
-            continue;
-
         branch:
-            FastFloat.RecordComparison(s, relation);
+            RecordComparison(s, relation);
             op++;
-            if (FastFloat.Condition(op->Kind, relation))
-                return (Op*)((byte*)op + Taken);
+            if ((op->RmSlot & relation) != 0)
+                goto taken;
             op++;
+            continue;
+
+        taken:
+            // As in Interpreter, which does it again when it cannot be done here.
+            p = (byte*)op->Handler;
+            if (p != null && ((Block*)p)->Epoch == s->LoopEpoch && s->ExitRequest == 0)
+            {
+                a = (ulong)(op + 1) - (ulong)Block.Ops(s->LoopBlock) >> 6;
+                if (s->LoopBudget - (long)a >= ((Block*)p)->OpCount)
+                {
+                    s->LoopBudget -= (long)a;
+                    s->LoopBlock = (Block*)p;
+                    s->BlockRip = (s->BlockRip + (ulong)op->BlockDisp) & op->AddressMask;
+                    op = Block.Ops((Block*)p);
+                    continue;
+                }
+            }
+            op = (Op*)((byte*)op + Taken);
+            goto leave;
+
+        prepare:
+            if (!T.Begin(s))
+                goto slow;
+            s->LoopReady = 1;
+            continue;
+
+        finish:
+            T.End(s);
+            s->LoopReady = 0;
             continue;
 
         slow:
-            return (Op*)((byte*)op + Slowly);
+            op = (Op*)((byte*)op + Slowly);
+
+        leave:
+            if (s->LoopReady != 0)
+                T.End(s);
+            return op;
         }
+    }
+
+    /// <summary>Conditions that hold, as a branch after a comparison in this loop has it in place of a register: bits of <see cref="IVectorArithmetic.ComiSd"/>.</summary>
+    internal static byte Relations(OpKind branch)
+    {
+        // Three bits for each condition.
+        const ulong holds = 0x3470_7070_1634_5270UL;
+        return (byte)(holds >> ((branch - OpKind.JO) << 2) & 7);
+    }
+
+    /// <summary>RFLAGS after a comparison.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void RecordComparison(CpuState* s, uint relation)
+    {
+        s->LazyOp = LazyOp.None;
+        s->Rflags = (s->Rflags & ~LazyFlags.All) | relation >> 8;
+    }
+
+    /// <summary>All exceptions are masked: no core can end in one.</summary>
+    private static bool Masked(CpuState* s) => (VectorUnit.Mxcsr(s) & VectorUnit.MxcsrMasks) == VectorUnit.MxcsrMasks;
+
+    /// <summary>Any instruction that has a core. Host functions leave the host's MXCSR as it was; those in C# may do anything to its flags.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void Compute(CpuState* s, Op* op, byte* area) => VectorUnit.Compute(s, op, VectorOp.Of(op), area);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static bool ComputeFromMemory(CpuState* s, Op* op, byte* area)
+    {
+        VectorOp* v = VectorOp.Of(op);
+        if ((v->Flags & VectorFlags.Float) != 0 && !Masked(s))
+            return false;
+        byte* p = Operand.FastRead(s, op, v->MemoryBytes);
+        if (p == null || ((nuint)p & (v->Alignment - 1u)) != 0)
+            return false;
+        VectorUnit.Copy(p, area, v->MemoryBytes);
+        VectorUnit.Compute(s, op, v, area);
+        return true;
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static bool ComputeToMemory(CpuState* s, Op* op, byte* area)
+    {
+        VectorOp* v = VectorOp.Of(op);
+        byte* p = Operand.FastWrite(s, op, v->MemoryBytes);
+        if (p == null || ((nuint)p & (v->Alignment - 1u)) != 0)
+            return false;
+        VectorUnit.Compute(s, op, v, area);
+        VectorUnit.Copy(area, p, v->MemoryBytes);
+        return true;
     }
 }

@@ -84,6 +84,11 @@ public unsafe struct CpuState
     public fixed byte Fx[512];
     /// <summary>Bits 255:128 of YMM0–YMM15.</summary>
     public fixed byte YmmHi[256];
+    /// <summary>Engine: the block that <see cref="Engine.VectorLoop"/> has come to, what is left of the budget, the epoch of the code, and whether arithmetic has begun.</summary>
+    internal Engine.Block* LoopBlock;
+    internal long LoopBudget;
+    internal ulong LoopEpoch;
+    internal uint LoopReady;
 
     [InlineArray(8)]
     public struct SegmentArray
