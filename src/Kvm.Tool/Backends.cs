@@ -6,11 +6,15 @@ namespace Kvm.Tool;
 internal static class Backends
 {
     /// <exception cref="ToolException">There is no such processor.</exception>
-    public static IKvmBackend Create(string backend, string cpu, int processors = 1)
+    public static IKvmBackend Create(string backend, string cpu, int processors = 1) => Checked(() => KvmBackend.ByName(backend, cpu, processors), cpu);
+
+    /// <summary>The back end that <paramref name="make"/> makes for --cpu.</summary>
+    /// <exception cref="ToolException">There is no such processor.</exception>
+    public static IKvmBackend Checked(Func<IKvmBackend> make, string cpu)
     {
         try
         {
-            return KvmBackend.ByName(backend, cpu, processors);
+            return make();
         }
         catch (ArgumentException e)
         {

@@ -13,6 +13,7 @@ internal static class CommandLine
             DemoCommand.Build(),
             RunCommand.Build(),
             TraceCommand.Build(),
+            ConformanceCommand.Build(),
             DoctorCommand.Build(),
         };
         root.SetAction(_ => DemoCommand.Run());

@@ -21,5 +21,8 @@ public static class ExitCode
     /// <summary>The time of --timeout was up, or the user interrupted.</summary>
     public const int TimedOut = 6;
 
+    /// <summary>Answers differ from the recorded ones.</summary>
+    public const int Differs = 8;
+
     // A guest that writes the debug-exit port chooses its own: (value << 1) | 1, always odd.
 }

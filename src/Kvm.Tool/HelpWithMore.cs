@@ -15,12 +15,14 @@ internal sealed class HelpWithMore(HelpAction options) : SynchronousCommandLineA
           4    the back end does not work here, or refused a call
           5    the guest crashed
           6    the time of --timeout was up, or Ctrl-C
+          8    conformance: answers differ from the recorded ones
           odd  (v << 1) | 1 from a guest that wrote v to port 0xf4
 
         Examples:
           kvm                                        an embedded guest on both vendors
           kvm run --kernel vmlinuz --cpu amd         boots a Linux kernel
           kvm trace create-vm                        the kernel's path through KVM_CREATE_VM
+          kvm conformance recorded.jsonl             compares with a recording of a real kernel
           In the source tree, kvm is "dotnet run --project src/Kvm.Tool --".
         """;
 

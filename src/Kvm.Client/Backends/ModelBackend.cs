@@ -96,9 +96,18 @@ public sealed class ModelBackend : IKvmBackend
             if (--_users > 0) return;
             _process!.Exit();
             _process = null;
-            _host!.Dispose();
+            _host?.Dispose(); // a forked process has none of its own
             _host = null;
         }
+    }
+
+    /// <summary>fork(2): another process of the same host, with the same open files and an address space of its own.</summary>
+    /// <returns>Its back end, with one user; the process ends with the last. Must not outlive this one.</returns>
+    public ModelBackend Fork()
+    {
+        var child = new ModelBackend(_options) { _users = 1, _process = Process.Fork() };
+        child._process.SignalHandler = static (_, _) => { };
+        return child;
     }
 
     /// <summary>The process whose descriptors these are.</summary>

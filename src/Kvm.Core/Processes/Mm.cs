@@ -48,6 +48,23 @@ public sealed unsafe class Mm
         return null;
     }
 
+    /// <summary>SIGBUS's number.</summary>
+    public const int SIGBUS = 7;
+
+    /// <summary>SIGSEGV's number.</summary>
+    public const int SIGSEGV = 11;
+
+    /// <summary>
+    /// The signal that an access of the process to <paramref name="address"/> raises: 0 for none; <see cref="SIGSEGV"/> where nothing is mapped or the
+    /// protection forbids it; <see cref="SIGBUS"/> where the mapping has no page (a vCPU's pages that its file does not have).
+    /// </summary>
+    public int SignalOf(ulong address, bool write)
+    {
+        if (Find(address) is { } vma) return (write ? vma.Writable : vma.Readable) ? vma.HasPage(address) ? 0 : SIGBUS : SIGSEGV;
+        byte value = 0;
+        return UserMemory.AccessOk(address, 1) && CopyFrom(&value, address, 1) && (!write || CopyTo(address, &value, 1)) ? 0 : SIGSEGV;
+    }
+
     /// <summary>
     /// get_user_pages for one page: the physical address of <paramref name="hva"/>, or 0 (-EFAULT) when nothing is mapped there or it may not be written.
     /// Memory that the process did not map through this host is accepted when it is really mapped in the program.

@@ -12,9 +12,9 @@ internal static class ReplaySection
         text.Append("Scripts of system calls on KVM descriptors with what the real kernel answered: return values, errnos, bytes written, exits, guest memory. \"The vendor's own\": answers that the\n");
         text.Append("recording calls not portable, because another vendor or host answers differently.\n\n");
         text.Append("| recording | scripts | of them need what is still to come | the others | the same | their portable answers | the same | the vendor's own answers | the same |\n|---|---|---|---|---|---|---|---|---|\n");
-        foreach (Recording recording in new[] { Recording.Intel, Recording.Amd })
+        foreach (RecordedKernel recording in new[] { RecordedKernel.Intel, RecordedKernel.Amd })
         {
-            List<ReplayResult> results = [.. recording.Scenarios.Keys.Where(s => !KnownDifference.ToCome.Contains(recording.Known(s)?.Class ?? "")).Select(recording.Of)];
+            List<ReplayResult> results = [.. recording.Scenarios.Keys.Where(s => !RecordedKernel.ToCome.Contains(recording.Known(s)?.Class ?? "")).Select(recording.Of)];
             int portable = results.Sum(static r => r.Agreed + r.Differences.Count), same = results.Sum(static r => r.Agreed);
             int own = results.Sum(static r => r.AgreedNotPortable + r.DifferencesNotPortable.Count), ownSame = results.Sum(static r => r.AgreedNotPortable);
             int passed = results.Count(static r => r.Passed);
@@ -23,13 +23,13 @@ internal static class ReplaySection
         }
 
         text.Append("\nScripts that differ, by what is missing (a part of KVM that is still to come, or an entry of DIVERGENCES):\n\n| class | kvm_intel | kvm_amd |\n|---|---|---|\n");
-        foreach (string name in KnownDifference.All.Where(static d => !d.Scenario.EndsWith(KnownDifference.NotPortable, StringComparison.Ordinal)).Select(static d => d.Class).Distinct().Order(StringComparer.Ordinal))
-            text.Append($"| {name} | {Count(Recording.Intel, name, false)} | {Count(Recording.Amd, name, false)} |\n");
+        foreach (string name in KnownFailure.All.Where(static d => !d.Scenario.EndsWith(KnownFailure.NotPortable, StringComparison.Ordinal)).Select(static d => d.Class).Distinct().Order(StringComparer.Ordinal))
+            text.Append($"| {name} | {Count(RecordedKernel.Intel, name, false)} | {Count(RecordedKernel.Amd, name, false)} |\n");
         text.Append("\nScripts that are the same but for answers of the vendor's own (\"time\", \"processor\": values of the recorded host):\n\n| class | kvm_intel | kvm_amd |\n|---|---|---|\n");
-        foreach (string name in KnownDifference.All.Where(static d => d.Scenario.EndsWith(KnownDifference.NotPortable, StringComparison.Ordinal)).Select(static d => d.Class).Distinct().Order(StringComparer.Ordinal))
-            text.Append($"| {name} | {Count(Recording.Intel, name, true)} | {Count(Recording.Amd, name, true)} |\n");
+        foreach (string name in KnownFailure.All.Where(static d => d.Scenario.EndsWith(KnownFailure.NotPortable, StringComparison.Ordinal)).Select(static d => d.Class).Distinct().Order(StringComparer.Ordinal))
+            text.Append($"| {name} | {Count(RecordedKernel.Intel, name, true)} | {Count(RecordedKernel.Amd, name, true)} |\n");
     }
 
-    private static int Count(Recording recording, string name, bool own) =>
-        KnownDifference.All.Count(d => d.Recording == recording.Name && d.Class == name && d.Scenario.EndsWith(KnownDifference.NotPortable, StringComparison.Ordinal) == own);
+    private static int Count(RecordedKernel recording, string name, bool own) =>
+        KnownFailure.All.Count(d => d.Recording == recording.Name && d.Class == name && d.Scenario.EndsWith(KnownFailure.NotPortable, StringComparison.Ordinal) == own);
 }

@@ -17,7 +17,8 @@ public class ProjectDependencies
         // the model back end is one adapter class
         ["Kvm.Client"] = ["Kvm.Abi", "Kvm.Arch.X86.Vmx", "Kvm.Arch.X86.Svm"],
         ["Kvm.Vmm"] = ["Kvm.Client"],
-        ["Kvm.Tool"] = ["Kvm.Vmm"],
+        ["Kvm.Conformance"] = ["Kvm.Client"],
+        ["Kvm.Tool"] = ["Kvm.Vmm", "Kvm.Conformance"],
     };
 
     public static IEnumerable<object[]> Projects => Allowed.Keys.Select(k => new object[] { k });

@@ -5,16 +5,17 @@ using Kvm.Abi;
 using Kvm.Client;
 using static Kvm.Abi.Uapi;
 
-namespace Kvm.Conformance.Tests.Replay;
+namespace Kvm.Conformance;
 
 /// <summary>Performs a scenario's steps on a kernel and compares every answer that the recording says is comparable.</summary>
-internal sealed unsafe partial class Replayer : IDisposable
+public sealed unsafe partial class Replayer : IDisposable
 {
     private readonly IKvmBackend _kernel;
     private readonly Func<IKvmBackend> _newKernel;
     private readonly ReplayResult _result;
     private readonly Dictionary<string, int> _fds = [];
     private readonly Dictionary<string, (ulong Address, ulong Length)> _memory = [];
+    private readonly HashSet<string> _inherited = [];
     private readonly Dictionary<string, RunThread> _threads = [];
     private readonly List<int> _standard = [];
     private string _step = "";
@@ -30,6 +31,21 @@ internal sealed unsafe partial class Replayer : IDisposable
         _result = result;
     }
 
+    /// <summary>A forked child: its own descriptors, which begin as the parent's; the parent's memory.</summary>
+    private Replayer(Replayer parent, IKvmBackend child)
+    {
+        (_kernel, _newKernel, _result) = (child, parent._newKernel, parent._result);
+        foreach ((string name, int fd) in parent._fds) _fds[name] = fd;
+        foreach ((string name, (ulong, ulong) memory) in parent._memory)
+        {
+            _memory[name] = memory;
+            _inherited.Add(name);
+        }
+    }
+
+    /// <summary>Performs a scenario on a kernel of its own.</summary>
+    /// <param name="scenario">What to do, and what was answered.</param>
+    /// <param name="newKernel">Makes a kernel that nobody else uses; also called for each entry of a sweep.</param>
     public static ReplayResult Replay(Scenario scenario, Func<IKvmBackend> newKernel)
     {
         var result = new ReplayResult();
@@ -38,11 +54,16 @@ internal sealed unsafe partial class Replayer : IDisposable
         return result;
     }
 
+    /// <inheritdoc/>
     public void Dispose()
     {
         foreach (RunThread thread in _threads.Values) thread.Abandon();
         foreach (int fd in _fds.Values.Concat(_standard)) _kernel.Close(fd);
-        foreach ((ulong address, ulong length) in _memory.Values) _kernel.Munmap(address, length);
+        foreach ((string name, (ulong address, ulong length)) in _memory)
+        {
+            if (!_inherited.Contains(name)) _kernel.Munmap(address, length);
+        }
+
         _kernel.RemoveUser();
     }
 

@@ -3,7 +3,7 @@ using System.Text.Json;
 using Kvm.Abi;
 using static Kvm.Abi.Uapi;
 
-namespace Kvm.Conformance.Tests.Replay;
+namespace Kvm.Conformance;
 
 /// <summary>The recording's names for fields of kvm_run, read from the page in the recording's notation.</summary>
 internal static unsafe class ExitFields

@@ -3,10 +3,10 @@ using Kvm.Client.Backends;
 using Kvm.Core;
 using static Kvm.Abi.Uapi;
 
-namespace Kvm.Conformance.Tests.Replay;
+namespace Kvm.Conformance;
 
 /// <content>Operations on descriptors and on the process.</content>
-internal sealed unsafe partial class Replayer
+public sealed unsafe partial class Replayer
 {
     private const int SigUsr1 = 10;
 
@@ -31,7 +31,8 @@ internal sealed unsafe partial class Replayer
                 Answer(step, _kernel.Mprotect(Address(step), step.GetProperty("len").GetUInt64(), Protection(step.GetProperty("prot").GetString()!)));
                 return true;
             case "touch": Touch(step); return true;
-            default: return _kernel is ModelBackend model && PerformProcess(op, step, model.Process);
+            case "create_vcpus_until_fail": CreateVcpusUntilFail(step); return true;
+            default: return _kernel is ModelBackend model && PerformProcess(op, step, model);
         }
     }
 
@@ -54,21 +55,56 @@ internal sealed unsafe partial class Replayer
         Compare(step, expected, buffer, ignored);
     }
 
-    /// <summary>An access that must raise a signal would end this process: it is left out.</summary>
+    /// <summary>An access that raises a signal would end this process: the model is asked instead, on a real kernel such a step is left out.</summary>
     private void Touch(JsonElement step)
     {
-        if (step.GetProperty("signal").GetString()!.Length > 0) return;
-        var at = (byte*)(_memory[step.GetProperty("mem").GetString()!].Address + step.GetProperty("off").GetUInt64());
+        string expected = step.GetProperty("signal").GetString()!;
+        bool write = step.GetProperty("write").GetInt32() != 0;
+        if (_kernel is ModelBackend model)
+        {
+            string signal = model.Process.Mm.SignalOf(Address(step), write) switch { 0 => "", Mm.SIGBUS => "SIGBUS", _ => "SIGSEGV" };
+            Check(step, signal == expected, $"signal {signal}, expected {expected}");
+            if (signal.Length > 0) return;
+        }
+        else if (expected.Length > 0)
+        {
+            return;
+        }
+
+        var at = (byte*)Address(step);
         byte value = Volatile.Read(ref *at);
-        if (step.GetProperty("write").GetInt32() != 0) Volatile.Write(ref *at, value);
-        Check(step, true, "");
+        if (write) Volatile.Write(ref *at, value);
+        if (_kernel is not ModelBackend) Check(step, true, "");
+    }
+
+    /// <summary>Creates vCPUs with ids from the first free one on until the kernel refuses.</summary>
+    private void CreateVcpusUntilFail(JsonElement step)
+    {
+        int created = 0;
+        var vcpus = new List<int>();
+        long result;
+        for (; ; )
+        {
+            result = _kernel.Ioctl(Fd(step), KVM_CREATE_VCPU, (ulong)created);
+            if (result < 0) break;
+            vcpus.Add((int)result);
+            created++;
+        }
+
+        foreach (int vcpu in vcpus) _kernel.Close(vcpu);
+        Check(step, created == step.GetProperty("created").GetInt32(), $"{created} created");
+        Answer(step, result);
     }
 
     /// <summary>What only the model's process can be asked without harm to this one.</summary>
-    private bool PerformProcess(string op, JsonElement step, HostProcess process)
+    private bool PerformProcess(string op, JsonElement step, ModelBackend model)
     {
+        HostProcess process = model.Process;
         switch (op)
         {
+            case "fork":
+                using (var child = new Replayer(this, model.Fork())) child.Perform(step.GetProperty("steps"));
+                return true;
             case "fdinfo": FdInfo(step, process); return true;
             case "nofile": process.Files.Limit = step.GetProperty("allow_new").GetInt32() == 0 ? process.Files.Open.Count : 1 << 16; return true;
             case "sigmask": process.Task.BlockedSignals = step.GetProperty("block").GetArrayLength() > 0 ? HostTask.SignalBit(SigUsr1) : 0; return true;

@@ -2,7 +2,7 @@ using Kvm.Abi;
 using Kvm.Client;
 using static Kvm.Abi.Uapi;
 
-namespace Kvm.Conformance.Tests.Replay;
+namespace Kvm.Conformance;
 
 /// <summary>KVM_RUN in a thread of its own.</summary>
 internal sealed unsafe class RunThread

@@ -1,7 +1,7 @@
-namespace Kvm.Conformance.Tests.Replay;
+namespace Kvm.Conformance;
 
 /// <summary>What a replay found: differences by step; or an operation that this replayer cannot perform.</summary>
-internal sealed class ReplayResult
+public sealed class ReplayResult
 {
     public List<string> Differences { get; } = [];
 
