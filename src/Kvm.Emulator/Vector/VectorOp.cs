@@ -57,4 +57,6 @@ internal enum VectorFlags : ushort
     AlignedMove = 0x200,
     /// <summary>Reads arithmetic flags: they are at <see cref="VectorUnit.FlagsOffset"/> of the operand area.</summary>
     ReadsFlags = 0x400,
+    /// <summary>Needs no aligned data on AMD's processors (SHA).</summary>
+    UnalignedOnAmd = 0x800,
 }

@@ -98,6 +98,8 @@ internal sealed class VectorTraits
             flags |= VectorFlags.Sse;
         if (code.Mnemonic() is Mnemonic.Movaps or Mnemonic.Movapd or Mnemonic.Movdqa or Mnemonic.Movntdq or Mnemonic.Movntps or Mnemonic.Movntpd or Mnemonic.Movntdqa)
             flags |= VectorFlags.AlignedMove;
+        if (code.CpuidFeatures().Contains(CpuidFeature.SHA))
+            flags |= VectorFlags.UnalignedOnAmd;
         if (!x87 && RaisesSimdExceptions(code.Mnemonic()))
             flags |= VectorFlags.Float;
         // Iced counts the x87 condition codes as flags too.

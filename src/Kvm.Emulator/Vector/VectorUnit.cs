@@ -215,7 +215,8 @@ internal static unsafe class VectorUnit
         ulong address = cpu.EffectiveAddress(op);
         if (!cpu.Mmu.CheckedLinear(op->Segment, address, Math.Min(size, 8), write ? AccessKind.Write : AccessKind.Read, out ulong linear))
             return false;
-        if ((linear & (v->Alignment - 1u)) != 0 && ((v->Flags & VectorFlags.AlignedMove) != 0 || cpu.State->MxcsrHigh == 0))
+        if ((linear & (v->Alignment - 1u)) != 0 && ((v->Flags & VectorFlags.AlignedMove) != 0 || cpu.State->MxcsrHigh == 0)
+            && ((v->Flags & VectorFlags.UnalignedOnAmd) == 0 || cpu.Model.Vendor != CpuVendor.Amd))
         {
             cpu.RaiseGp();
             return false;

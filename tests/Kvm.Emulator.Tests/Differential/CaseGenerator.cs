@@ -48,12 +48,17 @@ internal sealed class CaseGenerator(Random random)
         if (name == "mem" || (memory && name.EndsWith("_or_mem", StringComparison.Ordinal)))
         {
             instruction.SetOpKind(i, OpKind.Memory);
+            if (instruction.Mnemonic == Mnemonic.Lea)
+            {
+                Address(ref instruction);
+                return true;
+            }
             instruction.MemoryBase = Register.R15;
             int size = Math.Max(1, info.MemorySize.GetSize());
             // Now and then across the end of a page, and not where alignment would want it.
             int offset = random.Next(8) == 0 ? 0x1000 - random.Next(size + 1) : random.Next(4) == 0 ? random.Next(0x80) : random.Next(4) * 32;
             instruction.MemoryDisplacement64 = (ulong)offset;
-            instruction.MemoryDisplSize = 4;
+            instruction.MemoryDisplSize = 8;
             return true;
         }
         Register register = kind switch
@@ -81,6 +86,21 @@ internal sealed class CaseGenerator(Random random)
             return true;
         }
         return Immediate(ref instruction, i, kind, name);
+    }
+
+    /// <summary>LEA reads nothing: its address may be any.</summary>
+    private void Address(ref Instruction instruction)
+    {
+        Register first = random.Next(3) == 0 ? Register.EAX : Register.RAX;
+        instruction.MemoryBase = first + General();
+        if (random.Next(3) != 0)
+        {
+            instruction.MemoryIndex = first + General();
+            instruction.MemoryIndexScale = 1 << random.Next(4);
+        }
+        int displacement = (int)Value();
+        instruction.MemoryDisplacement64 = first == Register.EAX ? (uint)displacement : (ulong)displacement;
+        instruction.MemoryDisplSize = first == Register.EAX ? 4 : 8;
     }
 
     private bool Immediate(ref Instruction instruction, int i, OpCodeOperandKind kind, string name)
