@@ -220,8 +220,8 @@ public sealed unsafe partial class X86EmulateContext
         if (op is Mnemonic.Loop or Mnemonic.Loope or Mnemonic.Loopne)
         {
             RegisterAddressIncrement(RCX, -1);
-            bool zero = (Eflags & X86_EFLAGS_ZF) != 0;
-            taken = AddressMask(RegRead(RCX)) != 0 && (op == Mnemonic.Loop || zero == (op == Mnemonic.Loope));
+            taken = AddressMask(RegRead(RCX)) != 0
+                && (op == Mnemonic.Loop || TestCondition(op == Mnemonic.Loope ? ConditionCode.e : ConditionCode.ne));
         }
         else if (op is Mnemonic.Jcxz or Mnemonic.Jecxz or Mnemonic.Jrcxz)
         {

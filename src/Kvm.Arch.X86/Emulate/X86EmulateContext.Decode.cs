@@ -239,9 +239,11 @@ public sealed unsafe partial class X86EmulateContext
         }
 
         // An absent operand is looked at too.
-        DecodeOperand(1, ref src);
+        // The kernel's source of CMPS and SCAS is the manual's first operand.
+        bool reversed = (flags & (StringOp | NoWrite | PortOut)) == (StringOp | NoWrite);
+        DecodeOperand(reversed ? 0 : 1, ref src);
         DecodeOperand(2, ref src2);
-        DecodeOperand(0, ref dst);
+        DecodeOperand(reversed ? 1 : 0, ref dst);
         if ((flags & (PortIn | PortOut)) != 0)
         {
             ref EmulOperand at = ref (flags & PortIn) != 0 ? ref src : ref dst;

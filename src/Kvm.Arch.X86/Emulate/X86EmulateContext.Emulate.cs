@@ -198,21 +198,18 @@ public sealed unsafe partial class X86EmulateContext
             case Kind.Reg:
                 RegStore(op.Reg, op.HighByte, op.Bytes, op.Val);
                 return Continue;
-            case Kind.Mem when lockPrefix || insn.Mnemonic == Mnemonic.Xchg:
-                {
-                    // XCHG with memory is locked in any case; like the kernel, only an explicit prefix makes the access atomic.
-                    ulong old = op.OrigVal;
-                    ulong value = op.Val;
-                    return lockPrefix ? SegmentedCmpxchg(op.Seg, op.Ea, &old, &value, op.Bytes) : SegmentedWrite(op.Seg, op.Ea, &value, op.Bytes);
-                }
-
             case Kind.Mem:
                 {
-                    // A fixed place: an access of more than 8 bytes that becomes MMIO is handed out from here, exit by exit.
+                    // A fixed place: an access that becomes MMIO in several pieces is handed out from here, exit by exit.
                     ulong* value = (ulong*)(memRead + MemReadBytes - 16);
                     value[0] = op.Val;
                     value[1] = op.ValHigh;
-                    return SegmentedWrite(op.Seg, op.Ea, value, op.Bytes);
+
+                    // XCHG with memory is locked in any case.
+                    ulong old = op.OrigVal;
+                    return lockPrefix || insn.Mnemonic == Mnemonic.Xchg
+                        ? SegmentedCmpxchg(op.Seg, op.Ea, &old, value, op.Bytes)
+                        : SegmentedWrite(op.Seg, op.Ea, value, op.Bytes);
                 }
 
             case Kind.MemStr:

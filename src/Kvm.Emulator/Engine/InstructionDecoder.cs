@@ -175,7 +175,8 @@ internal sealed unsafe class InstructionDecoder
         op.Prefixes = prefixes;
     }
 
-    private static void Operands(in Instruction instruction, OperandLayout layout, ref Op op)
+    /// <summary>The operands of an instruction, in the fields of the op that its handler looks at.</summary>
+    internal static void Operands(in Instruction instruction, OperandLayout layout, ref Op op)
     {
         op.Reg = op.Rm = op.Base = op.Index = Op.NoRegister;
         op.Segment = Seg.DS;
