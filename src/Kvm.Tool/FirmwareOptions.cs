@@ -60,7 +60,7 @@ internal sealed class FirmwareOptions
         {
             int equals = text.IndexOf('=', StringComparison.Ordinal);
             if (equals < 1 || equals == text.Length - 1) result.AddError($"--fw-cfg {text}: not a name, '=' and a file, such as floppyimg/boot=disk.img");
-            else if (equals > FwCfg.LongestName || !System.Text.Ascii.IsValid(text[..equals])) result.AddError($"--fw-cfg {text}: the name has more than {FwCfg.LongestName} ASCII characters");
+            else if (equals > FwCfg.LongestName || !System.Text.Ascii.IsValid(text.AsSpan(0, equals))) result.AddError($"--fw-cfg {text}: the name has more than {FwCfg.LongestName} ASCII characters");
             else if (!names.Add(text[..equals])) result.AddError($"--fw-cfg {text}: that name was given before");
         }
     }

@@ -119,8 +119,9 @@ public sealed class Pc : IDisposable
     /// <param name="variables">The content of a flash right below the image, in which UEFI firmware keeps its variables; empty: no such flash.</param>
     /// <param name="writer">Keeps what the guest changes in that flash.</param>
     /// <exception cref="BootException">There is not enough RAM or address space, or the variables are no whole blocks.</exception>
+    /// <returns>The flash; null without variables.</returns>
     /// <exception cref="KvmException">No read-only memory here.</exception>
-    public void LoadFirmware(FirmwareImage image, ReadOnlyMemory<byte> variables = default, FlashWriter? writer = null)
+    public CfiFlash? LoadFirmware(FirmwareImage image, ReadOnlyMemory<byte> variables = default, FlashWriter? writer = null)
     {
         ArgumentNullException.ThrowIfNull(image);
         if (variables.Length % CfiFlash.BlockSize != 0) throw new BootException($"the variables have {variables.Length} bytes, which is not a multiple of {CfiFlash.BlockSize}");
@@ -137,6 +138,7 @@ public sealed class Pc : IDisposable
         }
 
         FwCfg.AddFile("etc/e820", FirmwareMap());
+        return _variables;
     }
 
     /// <summary>Runs the guest on the calling thread until it ends, or is interrupted when the time is up.</summary>
@@ -185,7 +187,7 @@ public sealed class Pc : IDisposable
         if (options.FirmwareOutput is not null) Ports.Add(DebugConsole.FirmwarePort, 1, new DebugConsole(options.FirmwareOutput));
         Ports.Add(CmosRtc.Port, CmosRtc.Ports, new CmosRtc(options.Time, Ram.LowSize));
 
-        var keyboard = new I8042(Stop);
+        var keyboard = new I8042(Stop, level => SetLine(I8042.KeyboardGsi, level));
         Ports.Add(I8042.DataPort, 1, keyboard);
         Ports.Add(I8042.CommandPort, 1, keyboard);
 

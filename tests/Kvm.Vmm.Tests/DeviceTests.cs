@@ -125,6 +125,56 @@ public class DeviceTests
         _stop.Stop!.Reason.Should().Be(GuestStopReason.Reset);
     }
 
+    /// <summary>A reset is acknowledged, then the self-test's result comes; each byte is an edge of its own on line 1.</summary>
+    [Fact]
+    public void Keyboard_answers_with_an_interrupt_for_each_byte()
+    {
+        int edges = 0;
+        var i8042 = new I8042(_stop, level => edges += level ? 1 : 0);
+        Out(i8042, I8042.DataPort, 0xff);
+        edges.Should().Be(0, "the command byte does not allow interrupts");
+        In(i8042, I8042.DataPort).Should().Be(0xfa);
+        In(i8042, I8042.DataPort).Should().Be(0xaa);
+        (In(i8042, I8042.CommandPort) & 1).Should().Be(0);
+        In(i8042, I8042.DataPort).Should().Be(0xaa, "the last byte stays");
+
+        Out(i8042, I8042.CommandPort, 0x60);
+        Out(i8042, I8042.DataPort, 0x41);
+        Out(i8042, I8042.DataPort, 0xf2);
+        edges.Should().Be(1);
+        In(i8042, I8042.DataPort).Should().Be(0xfa);
+        In(i8042, I8042.DataPort).Should().Be(0xab);
+        In(i8042, I8042.DataPort).Should().Be(0x41, "0x83, translated");
+        edges.Should().Be(3);
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0xed, 0x07 }, new byte[] { 0xfa, 0xfa })] // lights
+    [InlineData(new byte[] { 0xf0, 0x00 }, new byte[] { 0xfa, 0xfa, 0x02 })] // which scan code set
+    [InlineData(new byte[] { 0xf3, 0xff }, new byte[] { 0xfa, 0xfa })] // repetition; 0xff is its parameter, no reset
+    [InlineData(new byte[] { 0xee }, new byte[] { 0xee })]
+    [InlineData(new byte[] { 0xf4 }, new byte[] { 0xfa })]
+    [InlineData(new byte[] { 0x01 }, new byte[] { 0xfe })] // no command
+    public void Keyboard_takes_parameters(byte[] sent, byte[] answers)
+    {
+        var i8042 = new I8042(_stop);
+        foreach (byte value in sent) Out(i8042, I8042.DataPort, value);
+        foreach (byte value in answers) In(i8042, I8042.DataPort).Should().Be(value);
+        (In(i8042, I8042.CommandPort) & 1).Should().Be(0);
+    }
+
+    [Fact]
+    public void Mouse_does_not_answer_and_a_full_buffer_drops()
+    {
+        var i8042 = new I8042(_stop);
+        Out(i8042, I8042.CommandPort, 0xd4);
+        Out(i8042, I8042.DataPort, 0xff);
+        (In(i8042, I8042.CommandPort) & 1).Should().Be(0);
+        for (int i = 0; i < 40; i++) Out(i8042, I8042.DataPort, 0xf4);
+        for (int i = 0; i < 16; i++) In(i8042, I8042.DataPort);
+        (In(i8042, I8042.CommandPort) & 1).Should().Be(0);
+    }
+
     [Theory]
     [InlineData(SystemControl.PortA, 0x02, false)]
     [InlineData(SystemControl.PortA, 0x03, true)]

@@ -13,6 +13,9 @@ public static class MiniBios
     /// <summary>Where the memory map lies in the BIOS segment.</summary>
     private const ushort MapOffset = 0x8000;
 
+    /// <summary>80×25 colour, one serial port, no floppy.</summary>
+    private const ushort Equipment = 0x0220;
+
     private const uint Smap = 0x534d4150;
     private const ushort ConventionalKb = (ushort)(RealModeMemory.EbdaStart / 1024);
 
@@ -27,7 +30,7 @@ public static class MiniBios
         Label ignore = EmitReturns(c, out Label succeed, out Label fail, out Label refuse);
         vectors[0x00] = vectors[0x06] = vectors[0x0d] = EmitDeadEnd(c);
         vectors[0x10] = EmitVideo(c, ignore);
-        vectors[0x11] = EmitAnswer(c, 0x0020); // 80×25 colour, no floppy
+        vectors[0x11] = EmitAnswer(c, Equipment);
         vectors[0x12] = EmitAnswer(c, ConventionalKb);
         vectors[0x13] = vectors[0x1a] = refuse;
         vectors[0x15] = EmitSystem(c, ram, map.Length, succeed, fail);
@@ -44,6 +47,8 @@ public static class MiniBios
             ram.Write((ulong)vector * 4, far);
         }
 
+        ram.Write(0x400, Devices.Serial16550.Com1);
+        ram.Write(0x410, Equipment);
         ram.Write(0x40e, (ushort)(RealModeMemory.EbdaStart >> 4));
         ram.Write(0x413, ConventionalKb);
         ram.Write(0x449, (byte)3);   // video mode

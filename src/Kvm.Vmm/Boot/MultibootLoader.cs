@@ -32,6 +32,7 @@ public static class MultibootLoader
         int header = FindHeader(file.Span);
         if (header < 0) throw new BootException("no multiboot header in the first 8 KiB");
         uint flags = U32(file.Span, header + 4);
+        MiniBios.Install(ram); // images that go back to real mode, as GRUB's does, find the services that a PC has
         (ulong entry, ulong end) = (flags & AddressesValid) != 0 ? LoadByHeader(ram, file.Span, header) : LoadElf(ram, file);
 
         WriteInformation(ram, commandLine, module.Span, end);
