@@ -547,9 +547,7 @@ internal static unsafe partial class Lowering
             OpKind.CmpRI64JNE, OpKind.CmpRI64JBE, OpKind.CmpRI64JA, OpKind.CmpRI64JL, OpKind.CmpRI64JGE, OpKind.CmpRI64JLE, OpKind.CmpRI64JG,
             OpKind.TestRR64JE, OpKind.TestRR64JNE, OpKind.TestRR64JS, OpKind.TestRR64JNS, OpKind.TestRI64JE, OpKind.TestRI64JNE, OpKind.SubRI32JE,
             OpKind.SubRI32JNE, OpKind.SubRI64JE, OpKind.SubRI64JNE, OpKind.AddRI32JE, OpKind.AddRI32JNE, OpKind.AddRI64JE, OpKind.AddRI64JNE,
-            OpKind.AndRI32JE, OpKind.AndRI32JNE, OpKind.AndRI64JE, OpKind.AndRI64JNE, OpKind.CmpRR32JEInVector, OpKind.CmpRR32JNEInVector, OpKind.CmpRI32JEInVector,
-            OpKind.CmpRI32JNEInVector, OpKind.CmpRR64JNEInVector, OpKind.CmpRI64JNEInVector, OpKind.SubRI32JNEInVector, OpKind.SubRI64JNEInVector,
-            OpKind.AddRI32InVector, OpKind.AddRI64InVector,
+            OpKind.AndRI32JE, OpKind.AndRI32JNE, OpKind.AndRI64JE, OpKind.AndRI64JNE,
         ])
             effects[(int)kind] = FlagEffect.Overwrites;
         foreach (OpKind kind in (ReadOnlySpan<OpKind>)
@@ -562,8 +560,8 @@ internal static unsafe partial class Lowering
             OpKind.XorRR64NoFlags, OpKind.XorRI64NoFlags, OpKind.IncR32NoFlags, OpKind.IncR64NoFlags, OpKind.DecR32NoFlags, OpKind.DecR64NoFlags,
             OpKind.ShlRI32NoFlags, OpKind.ShrRI32NoFlags, OpKind.RolRI32NoFlags, OpKind.RorRI32NoFlags, OpKind.ShlRI64NoFlags, OpKind.ShrRI64NoFlags,
             OpKind.RolRI64NoFlags, OpKind.RorRI64NoFlags, OpKind.MovXX, OpKind.MovXX64, OpKind.MovXX32, OpKind.MovqXX, OpKind.MovXR32, OpKind.MovXR64,
-            OpKind.MovRX32, OpKind.MovRX64, OpKind.UnpcklpdXX, OpKind.XorXX, OpKind.AndXX, OpKind.AndnXX, OpKind.OrXX, OpKind.CvtSi32SdXR, OpKind.VectorX,
-            OpKind.AddRI32NoFlagsInVector, OpKind.AddRI64NoFlagsInVector,
+            OpKind.MovRX32, OpKind.MovRX64, OpKind.UnpcklpdXX, OpKind.XorXX, OpKind.AndXX, OpKind.AndnXX, OpKind.OrXX, OpKind.CvtSi32SdXR, OpKind.VectorX, OpKind.PmovmskbRX,
+            OpKind.PaddbXX, OpKind.PadddXX, OpKind.PaddqXX, OpKind.PsubbXX, OpKind.PsubdXX, OpKind.PsubqXX, OpKind.PcmpeqbXX, OpKind.PcmpeqdXX, OpKind.PminubXX, OpKind.PmaxubXX,
         ])
             effects[(int)kind] = FlagEffect.Ignores;
         return effects;

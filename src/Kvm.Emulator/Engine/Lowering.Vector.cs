@@ -8,22 +8,8 @@ internal static unsafe partial class Lowering
     private static bool IsVector(OpKind kind) => kind >= OpKind.MovXX;
 
     /// <summary>What the loop for SSE instructions does as well.</summary>
-    private static readonly Dictionary<OpKind, OpKind> InVector = new()
-    {
-        [OpKind.AddRI32] = OpKind.AddRI32InVector,
-        [OpKind.AddRI32NoFlags] = OpKind.AddRI32NoFlagsInVector,
-        [OpKind.AddRI64] = OpKind.AddRI64InVector,
-        [OpKind.AddRI64NoFlags] = OpKind.AddRI64NoFlagsInVector,
-        [OpKind.CmpRR32JE] = OpKind.CmpRR32JEInVector,
-        [OpKind.CmpRR32JNE] = OpKind.CmpRR32JNEInVector,
-        [OpKind.CmpRI32JE] = OpKind.CmpRI32JEInVector,
-        [OpKind.CmpRI32JNE] = OpKind.CmpRI32JNEInVector,
-        [OpKind.CmpRR64JNE] = OpKind.CmpRR64JNEInVector,
-        [OpKind.CmpRI64JNE] = OpKind.CmpRI64JNEInVector,
-        [OpKind.SubRI32JNE] = OpKind.SubRI32JNEInVector,
-        [OpKind.SubRI64JNE] = OpKind.SubRI64JNEInVector,
-        [OpKind.DecR32JNE] = OpKind.DecR32JNEInVector,
-    };
+    private static readonly Dictionary<OpKind, OpKind> InVector = Enum.GetValues<OpKind>().Where(k => Enum.TryParse<OpKind>($"{k}InVector", out _))
+        .ToDictionary(k => k, k => Enum.Parse<OpKind>($"{k}InVector"));
 
     /// <summary>A branch behind one of these is part of it.</summary>
     private static readonly HashSet<OpKind> WithBranch;
@@ -105,6 +91,18 @@ internal static unsafe partial class Lowering
         Map(Code.Orps_xmm_xmmm128, OpKind.OrXX, OpKind.OrXM);
         Map(Code.Orpd_xmm_xmmm128, OpKind.OrXX, OpKind.OrXM);
         Map(Code.Por_xmm_xmmm128, OpKind.OrXX, OpKind.OrXM);
+        Map(Code.Pmovmskb_r32_xmm, OpKind.PmovmskbRX, OpKind.Cold);
+        Map(Code.Pmovmskb_r64_xmm, OpKind.PmovmskbRX, OpKind.Cold);
+        Map(Code.Paddb_xmm_xmmm128, OpKind.PaddbXX, OpKind.PaddbXM);
+        Map(Code.Paddd_xmm_xmmm128, OpKind.PadddXX, OpKind.PadddXM);
+        Map(Code.Paddq_xmm_xmmm128, OpKind.PaddqXX, OpKind.PaddqXM);
+        Map(Code.Psubb_xmm_xmmm128, OpKind.PsubbXX, OpKind.PsubbXM);
+        Map(Code.Psubd_xmm_xmmm128, OpKind.PsubdXX, OpKind.PsubdXM);
+        Map(Code.Psubq_xmm_xmmm128, OpKind.PsubqXX, OpKind.PsubqXM);
+        Map(Code.Pcmpeqb_xmm_xmmm128, OpKind.PcmpeqbXX, OpKind.PcmpeqbXM);
+        Map(Code.Pcmpeqd_xmm_xmmm128, OpKind.PcmpeqdXX, OpKind.PcmpeqdXM);
+        Map(Code.Pminub_xmm_xmmm128, OpKind.PminubXX, OpKind.PminubXM);
+        Map(Code.Pmaxub_xmm_xmmm128, OpKind.PmaxubXX, OpKind.PmaxubXM);
         Map(Code.Addsd_xmm_xmmm64, OpKind.AddSdXX, OpKind.AddSdXM);
         Map(Code.Subsd_xmm_xmmm64, OpKind.SubSdXX, OpKind.SubSdXM);
         Map(Code.Mulsd_xmm_xmmm64, OpKind.MulSdXX, OpKind.MulSdXM);

@@ -6,7 +6,7 @@ namespace Kvm.Emulator.Engine;
 
 /// <summary>The interpreter's loop for runs of SSE instructions: as <see cref="Interpreter"/>, in a method of its own so that neither grows beyond what the compiler optimizes.</summary>
 /// <remarks>Floating-point arithmetic is <see cref="IVectorArithmetic"/>'s. What it and the software TLB don't serve is left to the instructions' handlers.</remarks>
-internal static unsafe class VectorLoop
+internal static unsafe partial class VectorLoop
 {
     /// <summary>Low bits of what <see cref="Run"/> returns, operations being aligned: what to do with the operation.</summary>
     internal const int Slowly = 1, Taken = 2;
@@ -103,6 +103,58 @@ internal static unsafe class VectorLoop
                 case OpKind.OrXM:
                     p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
                     (Vector128.Load(x + (nuint)op->RegSlot * 2) | Vector128.Load(p)).Store(x + (nuint)op->RegSlot * 2); op++; continue;
+                case OpKind.PmovmskbRX:
+                    *(ulong*)((byte*)s + op->RegSlot) = Vector128.ExtractMostSignificantBits(Vector128.Load(x + (nuint)op->RmSlot * 2)); op++; continue;
+                case OpKind.PaddbXX:
+                    (Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)) + Vector128.Load((byte*)(x + (nuint)op->RmSlot * 2))).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PaddbXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    (Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)) + Vector128.Load((byte*)p)).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PadddXX:
+                    (Vector128.Load((uint*)(x + (nuint)op->RegSlot * 2)) + Vector128.Load((uint*)(x + (nuint)op->RmSlot * 2))).Store((uint*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PadddXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    (Vector128.Load((uint*)(x + (nuint)op->RegSlot * 2)) + Vector128.Load((uint*)p)).Store((uint*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PaddqXX:
+                    (Vector128.Load((ulong*)(x + (nuint)op->RegSlot * 2)) + Vector128.Load((ulong*)(x + (nuint)op->RmSlot * 2))).Store((ulong*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PaddqXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    (Vector128.Load((ulong*)(x + (nuint)op->RegSlot * 2)) + Vector128.Load((ulong*)p)).Store((ulong*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PsubbXX:
+                    (Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)) - Vector128.Load((byte*)(x + (nuint)op->RmSlot * 2))).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PsubbXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    (Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)) - Vector128.Load((byte*)p)).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PsubdXX:
+                    (Vector128.Load((uint*)(x + (nuint)op->RegSlot * 2)) - Vector128.Load((uint*)(x + (nuint)op->RmSlot * 2))).Store((uint*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PsubdXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    (Vector128.Load((uint*)(x + (nuint)op->RegSlot * 2)) - Vector128.Load((uint*)p)).Store((uint*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PsubqXX:
+                    (Vector128.Load((ulong*)(x + (nuint)op->RegSlot * 2)) - Vector128.Load((ulong*)(x + (nuint)op->RmSlot * 2))).Store((ulong*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PsubqXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    (Vector128.Load((ulong*)(x + (nuint)op->RegSlot * 2)) - Vector128.Load((ulong*)p)).Store((ulong*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PcmpeqbXX:
+                    Vector128.Equals(Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)), Vector128.Load((byte*)(x + (nuint)op->RmSlot * 2))).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PcmpeqbXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    Vector128.Equals(Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)), Vector128.Load((byte*)p)).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PcmpeqdXX:
+                    Vector128.Equals(Vector128.Load((uint*)(x + (nuint)op->RegSlot * 2)), Vector128.Load((uint*)(x + (nuint)op->RmSlot * 2))).Store((uint*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PcmpeqdXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    Vector128.Equals(Vector128.Load((uint*)(x + (nuint)op->RegSlot * 2)), Vector128.Load((uint*)p)).Store((uint*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PminubXX:
+                    Vector128.Min(Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)), Vector128.Load((byte*)(x + (nuint)op->RmSlot * 2))).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PminubXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    Vector128.Min(Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)), Vector128.Load((byte*)p)).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PmaxubXX:
+                    Vector128.Max(Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)), Vector128.Load((byte*)(x + (nuint)op->RmSlot * 2))).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
+                case OpKind.PmaxubXM:
+                    p = Operand.FastRead(s, op, 16); if (p == null) goto slow; if (((nuint)p & 15) != 0) goto slow;
+                    Vector128.Max(Vector128.Load((byte*)(x + (nuint)op->RegSlot * 2)), Vector128.Load((byte*)p)).Store((byte*)(x + (nuint)op->RegSlot * 2)); op++; continue;
                 case OpKind.AddSdXX:
                     p = x + (nuint)op->RmSlot * 2; goto addSd;
                 case OpKind.AddSdXM:
@@ -360,6 +412,120 @@ internal static unsafe class VectorLoop
                     a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)(int)(a - 1); *(ulong*)((byte*)s + op->RegSlot) = (uint)b; LazyFlags.Record(s, LazyOp.Dec, LazyFlags.Carry(s), a, b); op++;
                     if (b != 0) goto taken;
                     op++; continue;
+                case OpKind.MovRR32InVector:
+                    *(ulong*)((byte*)s + op->RegSlot) = *(uint*)((byte*)s + op->RmSlot); op++; continue;
+                case OpKind.MovRR64InVector:
+                    *(ulong*)((byte*)s + op->RegSlot) = *(ulong*)((byte*)s + op->RmSlot); op++; continue;
+                case OpKind.MovRIInVector:
+                    *(ulong*)((byte*)s + op->RegSlot) = op->Imm; op++; continue;
+                case OpKind.MovRM32InVector:
+                    p = Operand.FastRead(s, op, 4); if (p == null) goto slow; *(ulong*)((byte*)s + op->RegSlot) = *(uint*)p; op++; continue;
+                case OpKind.MovRM64InVector:
+                    p = Operand.FastRead(s, op, 8); if (p == null) goto slow; *(ulong*)((byte*)s + op->RegSlot) = *(ulong*)p; op++; continue;
+                case OpKind.MovMR32InVector:
+                    p = Operand.FastWrite(s, op, 4); if (p == null) goto slow; *(uint*)p = *(uint*)((byte*)s + op->RegSlot); op++; continue;
+                case OpKind.MovMR64InVector:
+                    p = Operand.FastWrite(s, op, 8); if (p == null) goto slow; *(ulong*)p = *(ulong*)((byte*)s + op->RegSlot); op++; continue;
+                case OpKind.Lea64InVector:
+                    *(ulong*)((byte*)s + op->RegSlot) = Operand.FastOffset(s, op); op++; continue;
+                case OpKind.Movsx32To64RRInVector:
+                    *(long*)((byte*)s + op->RegSlot) = *(int*)((byte*)s + op->RmSlot); op++; continue;
+                case OpKind.AddRR32NoFlagsInVector:
+                    *(ulong*)((byte*)s + op->RegSlot) = *(uint*)((byte*)s + op->RegSlot) + *(uint*)((byte*)s + op->RmSlot); op++; continue;
+                case OpKind.AddRR64InVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); *(ulong*)((byte*)s + op->RegSlot) = a + b; LazyFlags.Record(s, LazyOp.Add, a, b, a + b); op++; continue;
+                case OpKind.AddRR64NoFlagsInVector:
+                    *(ulong*)((byte*)s + op->RegSlot) += *(ulong*)((byte*)s + op->RmSlot); op++; continue;
+                case OpKind.SubRI64InVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; *(ulong*)((byte*)s + op->RegSlot) = a - b; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; continue;
+                case OpKind.SubRI64NoFlagsInVector:
+                    *(ulong*)((byte*)s + op->RegSlot) -= op->Imm; op++; continue;
+                case OpKind.IncR64NoFlagsInVector:
+                    ++*(ulong*)((byte*)s + op->RegSlot); op++; continue;
+                case OpKind.IncR32NoFlagsInVector:
+                    *(ulong*)((byte*)s + op->RegSlot) = *(uint*)((byte*)s + op->RegSlot) + 1; op++; continue;
+                case OpKind.XorRR32NoFlagsInVector:
+                    *(ulong*)((byte*)s + op->RegSlot) = *(uint*)((byte*)s + op->RegSlot) ^ *(uint*)((byte*)s + op->RmSlot); op++; continue;
+                case OpKind.JmpInVector:
+                    goto taken;
+                case OpKind.CmpRR32JBInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if (a < b) goto taken; op++; continue;
+                case OpKind.CmpRR32JAEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if (a >= b) goto taken; op++; continue;
+                case OpKind.CmpRR32JBEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if (a <= b) goto taken; op++; continue;
+                case OpKind.CmpRR32JAInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if (a > b) goto taken; op++; continue;
+                case OpKind.CmpRR32JLInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if ((long)a < (long)b) goto taken; op++; continue;
+                case OpKind.CmpRR32JGEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if ((long)a >= (long)b) goto taken; op++; continue;
+                case OpKind.CmpRR32JLEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if ((long)a <= (long)b) goto taken; op++; continue;
+                case OpKind.CmpRR32JGInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if ((long)a > (long)b) goto taken; op++; continue;
+                case OpKind.CmpRR64JBInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a < b) goto taken; op++; continue;
+                case OpKind.CmpRR64JAEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a >= b) goto taken; op++; continue;
+                case OpKind.CmpRR64JBEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a <= b) goto taken; op++; continue;
+                case OpKind.CmpRR64JAInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a > b) goto taken; op++; continue;
+                case OpKind.CmpRR64JLInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if ((long)a < (long)b) goto taken; op++; continue;
+                case OpKind.CmpRR64JGEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if ((long)a >= (long)b) goto taken; op++; continue;
+                case OpKind.CmpRR64JLEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if ((long)a <= (long)b) goto taken; op++; continue;
+                case OpKind.CmpRR64JGInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if ((long)a > (long)b) goto taken; op++; continue;
+                case OpKind.CmpRI32JBInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if (a < b) goto taken; op++; continue;
+                case OpKind.CmpRI32JAEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if (a >= b) goto taken; op++; continue;
+                case OpKind.CmpRI32JBEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if (a <= b) goto taken; op++; continue;
+                case OpKind.CmpRI32JAInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if (a > b) goto taken; op++; continue;
+                case OpKind.CmpRI32JLInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if ((long)a < (long)b) goto taken; op++; continue;
+                case OpKind.CmpRI32JGEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if ((long)a >= (long)b) goto taken; op++; continue;
+                case OpKind.CmpRI32JLEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if ((long)a <= (long)b) goto taken; op++; continue;
+                case OpKind.CmpRI32JGInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, (ulong)(int)(a - b)); op++; if ((long)a > (long)b) goto taken; op++; continue;
+                case OpKind.CmpRI64JBInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a < b) goto taken; op++; continue;
+                case OpKind.CmpRI64JAEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a >= b) goto taken; op++; continue;
+                case OpKind.CmpRI64JBEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a <= b) goto taken; op++; continue;
+                case OpKind.CmpRI64JAInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a > b) goto taken; op++; continue;
+                case OpKind.CmpRI64JLInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if ((long)a < (long)b) goto taken; op++; continue;
+                case OpKind.CmpRI64JGEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if ((long)a >= (long)b) goto taken; op++; continue;
+                case OpKind.CmpRI64JLEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if ((long)a <= (long)b) goto taken; op++; continue;
+                case OpKind.CmpRI64JGInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if ((long)a > (long)b) goto taken; op++; continue;
+                case OpKind.CmpRR64JEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = *(ulong*)((byte*)s + op->RmSlot); LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a == b) goto taken; op++; continue;
+                case OpKind.CmpRI64JEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); b = op->Imm; LazyFlags.Record(s, LazyOp.Sub, a, b, a - b); op++; if (a == b) goto taken; op++; continue;
+                case OpKind.TestRR32JEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot) & (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.RecordLogic(s, a); op++; if (a == 0) goto taken; op++; continue;
+                case OpKind.TestRR32JNEInVector:
+                    a = (ulong)*(int*)((byte*)s + op->RegSlot) & (ulong)*(int*)((byte*)s + op->RmSlot); LazyFlags.RecordLogic(s, a); op++; if (a != 0) goto taken; op++; continue;
+                case OpKind.TestRR64JEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot) & *(ulong*)((byte*)s + op->RmSlot); LazyFlags.RecordLogic(s, a); op++; if (a == 0) goto taken; op++; continue;
+                case OpKind.TestRR64JNEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot) & *(ulong*)((byte*)s + op->RmSlot); LazyFlags.RecordLogic(s, a); op++; if (a != 0) goto taken; op++; continue;
+                case OpKind.DecR64JNEInVector:
+                    a = *(ulong*)((byte*)s + op->RegSlot); *(ulong*)((byte*)s + op->RegSlot) = a - 1; LazyFlags.Record(s, LazyOp.Dec, LazyFlags.Carry(s), a, a - 1); op++; if (a != 1) goto taken; op++; continue;
                 default:
                     goto leave;
             }
@@ -409,54 +575,5 @@ internal static unsafe class VectorLoop
                 T.End(s);
             return op;
         }
-    }
-
-    /// <summary>Conditions that hold, as a branch after a comparison in this loop has it in place of a register: bits of <see cref="IVectorArithmetic.ComiSd"/>.</summary>
-    internal static byte Relations(OpKind branch)
-    {
-        // Three bits for each condition.
-        const ulong holds = 0x3470_7070_1634_5270UL;
-        return (byte)(holds >> ((branch - OpKind.JO) << 2) & 7);
-    }
-
-    /// <summary>RFLAGS after a comparison.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void RecordComparison(CpuState* s, uint relation)
-    {
-        s->LazyOp = LazyOp.None;
-        s->Rflags = (s->Rflags & ~LazyFlags.All) | relation >> 8;
-    }
-
-    /// <summary>All exceptions are masked: no core can end in one.</summary>
-    private static bool Masked(CpuState* s) => (VectorUnit.Mxcsr(s) & VectorUnit.MxcsrMasks) == VectorUnit.MxcsrMasks;
-
-    /// <summary>Any instruction that has a core. Host functions leave the host's MXCSR as it was; those in C# may do anything to its flags.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static void Compute(CpuState* s, Op* op, byte* area) => VectorUnit.Compute(s, op, VectorOp.Of(op), area);
-
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static bool ComputeFromMemory(CpuState* s, Op* op, byte* area)
-    {
-        VectorOp* v = VectorOp.Of(op);
-        if ((v->Flags & VectorFlags.Float) != 0 && !Masked(s))
-            return false;
-        byte* p = Operand.FastRead(s, op, v->MemoryBytes);
-        if (p == null || ((nuint)p & (v->Alignment - 1u)) != 0)
-            return false;
-        VectorUnit.Copy(p, area, v->MemoryBytes);
-        VectorUnit.Compute(s, op, v, area);
-        return true;
-    }
-
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static bool ComputeToMemory(CpuState* s, Op* op, byte* area)
-    {
-        VectorOp* v = VectorOp.Of(op);
-        byte* p = Operand.FastWrite(s, op, v->MemoryBytes);
-        if (p == null || ((nuint)p & (v->Alignment - 1u)) != 0)
-            return false;
-        VectorUnit.Compute(s, op, v, area);
-        VectorUnit.Copy(area, p, v->MemoryBytes);
-        return true;
     }
 }

@@ -248,16 +248,39 @@ public sealed unsafe class VectorBlocks
         var wide = new AssemblerRegister64(Register.RAX + General(ref random));
         var narrow = new AssemblerRegister32(Register.EAX + General(ref random));
         Label label = a.CreateLabel();
-        switch (random.Next(8))
+        var wideSource = new AssemblerRegister64(Register.RAX + General(ref random));
+        var narrowSource = new AssemblerRegister32(Register.EAX + General(ref random));
+        AssemblerMemoryOperand at = __[rdi + random.Next(6) * 32];
+        switch (random.Next(28))
         {
             case 0: a.add(wide, (int)random.Next64()); return;
             case 1: a.add(narrow, (int)random.Next64()); return;
-            case 2: a.cmp(narrow, random.Next(3)); a.je(label); break;
-            case 3: a.cmp(wide, random.Next(3)); a.jne(label); break;
-            case 4: a.sub(narrow, 1); a.jne(label); break;
-            case 5: a.dec(narrow); a.jne(label); break;
-            case 6: a.cmp(narrow, narrow); a.jne(label); break;
-            default: a.sub(wide, 8); a.jne(label); break;
+            case 2: a.add(wide, wideSource); return;
+            case 3: a.add(narrow, narrowSource); return;
+            case 4: a.sub(wide, (int)random.Next64()); return;
+            case 5: a.mov(narrow, narrowSource); return;
+            case 6: a.mov(wide, wideSource); return;
+            case 7: a.mov(narrow, random.Next(100)); return;
+            case 8: a.mov(narrow, __dword_ptr[at]); return;
+            case 9: a.mov(wide, __qword_ptr[at]); return;
+            case 10: a.mov(__dword_ptr[at], narrow); return;
+            case 11: a.mov(__qword_ptr[at], wide); return;
+            case 12: a.lea(wide, __[wideSource + (random.Next(3) * 8)]); return;
+            case 13: a.movsxd(wide, narrowSource); return;
+            case 14: a.inc(wide); return;
+            case 15: a.inc(narrow); return;
+            case 16: a.xor(narrow, narrowSource); return;
+            case 17: a.sub(narrow, 1); a.jne(label); break;
+            case 18: a.sub(wide, 8); a.jne(label); break;
+            case 19: a.dec(narrow); a.jne(label); break;
+            case 20: a.dec(wide); a.jne(label); break;
+            case 21: a.jmp(label); break;
+            case 22: a.test(narrow, random.One(2) ? narrow : narrowSource); Jump(ref random, a, label); break;
+            case 23: a.test(wide, random.One(2) ? wide : wideSource); Jump(ref random, a, label); break;
+            case 24: a.cmp(narrow, random.Next(3)); Jump(ref random, a, label); break;
+            case 25: a.cmp(wide, random.Next(3)); Jump(ref random, a, label); break;
+            case 26: a.cmp(narrow, random.One(2) ? narrow : narrowSource); Jump(ref random, a, label); break;
+            default: a.cmp(wide, random.One(2) ? wide : wideSource); Jump(ref random, a, label); break;
         }
         a.AddInstruction(Next(ref random, Pick(ref random, frequent)));
         a.Label(ref label);
@@ -271,11 +294,16 @@ public sealed unsafe class VectorBlocks
         a.AddInstruction(Next(ref random, Pick(ref random, comparisons)));
         if (random.One(4))
             a.setb(new AssemblerRegister8(Register.R8L));
-        Action<Label>[] branches = [a.jo, a.jno, a.jb, a.jae, a.je, a.jne, a.jbe, a.ja, a.js, a.jns, a.jp, a.jnp, a.jl, a.jge, a.jle, a.jg];
-        branches[random.Next(16)](label);
+        Jump(ref random, a, label);
         a.AddInstruction(Next(ref random, Pick(ref random, frequent)));
         a.Label(ref label);
         a.nop();
+    }
+
+    private static void Jump(ref CaseRandom random, Assembler a, Label label)
+    {
+        Action<Label>[] branches = [a.jo, a.jno, a.jb, a.jae, a.je, a.jne, a.jbe, a.ja, a.js, a.jns, a.jp, a.jnp, a.jl, a.jge, a.jle, a.jg];
+        branches[random.Next(16)](label);
     }
 
     /// <summary>The flags of what has been computed are in memory, other controls come from there.</summary>
