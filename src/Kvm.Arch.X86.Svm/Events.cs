@@ -399,6 +399,18 @@ public sealed unsafe partial class KvmAmd
     [KernelFunction("svm_has_wbinvd_exit", File = "arch/x86/kvm/svm/svm.c")]
     public bool HasWbinvdExit() => true;
 
+    /// <summary>Without AVIC: a request and a kick.</summary>
+    [KernelFunction("svm_deliver_interrupt", File = "arch/x86/kvm/svm/svm.c")]
+    [KernelFunction("svm_complete_interrupt_delivery", File = "arch/x86/kvm/svm/svm.c")]
+    public void DeliverInterrupt(X86Vcpu vcpu, int deliveryMode, uint trigMode, int vector)
+    {
+        using var _ = FunctionTrace.Enter("svm_deliver_interrupt");
+        vcpu.Apic!.SetIrr(vector);
+        using var complete = FunctionTrace.Enter("svm_complete_interrupt_delivery");
+        vcpu.MakeRequest(X86Request.KVM_REQ_EVENT);
+        vcpu.Kick();
+    }
+
     public bool CheckApicvInhibitReasons(ApicvInhibit reason) => true;
 
     public void RefreshApicvExecCtrl(X86Vcpu vcpu)

@@ -64,7 +64,7 @@ public sealed unsafe partial class KvmAmd
         Processor cpu = svm.Processor;
         Expect(cpu.Clgi());
         vcpu.LoadGuestXsaveState();
-        FunctionTrace.Leaf("kvm_wait_lapic_expire");
+        KvmLapic.WaitLapicExpire(vcpu);
         VcpuEnterExit(svm, cpu, specCtrlIntercepted);
         VmcbControlArea* control = &svm.Vmcb->Control;
         ulong* regs = vcpu.Regs;

@@ -44,6 +44,7 @@ public sealed unsafe partial class KvmIntel
         using var _ = FunctionTrace.Enter("vmx_vcpu_pi_load");
         if (!EnableApicv || !vmx.LapicInKernel)
             return;
+        Interlocked.And(ref vmx.PiDesc->Control, ~2u);
         vmx.PiDesc->Ndst = (uint)cpu;
     }
 
@@ -82,6 +83,7 @@ public sealed unsafe partial class KvmIntel
     [KernelFunction("vmx_update_cr8_intercept", File = "arch/x86/kvm/vmx/vmx.c")]
     public void UpdateCr8Intercept(X86Vcpu vcpu, int tpr, int irr)
     {
+        using var _ = FunctionTrace.Enter("vmx_update_cr8_intercept");
         if (CpuHasVmxTprShadow)
             ToVmx(vcpu).Write32(TPR_THRESHOLD, irr == -1 || tpr < irr ? 0u : (uint)irr);
     }
@@ -89,6 +91,7 @@ public sealed unsafe partial class KvmIntel
     [KernelFunction("vmx_refresh_apicv_exec_ctrl", File = "arch/x86/kvm/vmx/vmx.c")]
     public void RefreshApicvExecCtrl(X86Vcpu vcpu)
     {
+        using var _ = FunctionTrace.Enter("vmx_refresh_apicv_exec_ctrl");
         VcpuVmx vmx = ToVmx(vcpu);
         vmx.PinControlsSet(PinBasedExecCtrl(vmx));
         const uint bits = SECONDARY_EXEC_APIC_REGISTER_VIRT | SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY;
@@ -96,17 +99,21 @@ public sealed unsafe partial class KvmIntel
             vmx.SecondaryExecControlsSetbit(bits);
         else
             vmx.SecondaryExecControlsClearbit(bits);
-        if (!EnableIpiv)
-            return;
-        if (vmx.ApicvActive)
-            vmx.TertiaryExecControlsSetbit(TERTIARY_EXEC_IPI_VIRT);
-        else
-            vmx.TertiaryExecControlsClearbit(TERTIARY_EXEC_IPI_VIRT);
+        if (EnableIpiv)
+        {
+            if (vmx.ApicvActive)
+                vmx.TertiaryExecControlsSetbit(TERTIARY_EXEC_IPI_VIRT);
+            else
+                vmx.TertiaryExecControlsClearbit(TERTIARY_EXEC_IPI_VIRT);
+        }
+
+        UpdateMsrBitmapX2apic(vmx);
     }
 
     [KernelFunction("vmx_load_eoi_exitmap", File = "arch/x86/kvm/vmx/vmx.c")]
     public void LoadEoiExitmap(X86Vcpu vcpu, ReadOnlySpan<ulong> bitmap)
     {
+        using var _ = FunctionTrace.Enter("vmx_load_eoi_exitmap");
         VcpuVmx vmx = ToVmx(vcpu);
         if (!vmx.ApicvActive)
             return;
@@ -120,6 +127,7 @@ public sealed unsafe partial class KvmIntel
     [KernelFunction("vmx_hwapic_isr_update", File = "arch/x86/kvm/vmx/vmx.c")]
     public void HwapicIsrUpdate(X86Vcpu vcpu, int maxIsr)
     {
+        FunctionTrace.Leaf("vmx_hwapic_isr_update");
         VcpuVmx vmx = ToVmx(vcpu);
         byte svi = maxIsr == -1 ? (byte)0 : (byte)maxIsr;
         ushort status = vmx.Read16(GUEST_INTR_STATUS);
@@ -127,12 +135,19 @@ public sealed unsafe partial class KvmIntel
             vmx.Write16(GUEST_INTR_STATUS, (ushort)((status & 0xff) | svi << 8));
     }
 
-    /// <summary>RVI: the highest vector requested.</summary>
     [KernelFunction("vmx_hwapic_irr_update", File = "arch/x86/kvm/vmx/vmx.c")]
     public void HwapicIrrUpdate(X86Vcpu vcpu, int maxIrr)
     {
-        VcpuVmx vmx = ToVmx(vcpu);
-        byte rvi = maxIrr == -1 ? (byte)0 : (byte)maxIrr;
+        using var _ = FunctionTrace.Enter("vmx_hwapic_irr_update");
+        SetRvi(ToVmx(vcpu), maxIrr);
+    }
+
+    /// <summary>RVI: the highest vector requested.</summary>
+    [KernelFunction("vmx_set_rvi", File = "arch/x86/kvm/vmx/vmx.c")]
+    private static void SetRvi(VcpuVmx vmx, int vector)
+    {
+        FunctionTrace.Leaf("vmx_set_rvi");
+        byte rvi = vector == -1 ? (byte)0 : (byte)vector;
         ushort status = vmx.Read16(GUEST_INTR_STATUS);
         if ((byte)status != rvi)
             vmx.Write16(GUEST_INTR_STATUS, (ushort)((status & 0xff00) | rvi));

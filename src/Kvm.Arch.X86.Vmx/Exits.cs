@@ -14,7 +14,7 @@ public sealed unsafe partial class KvmIntel
     private const int maxExitHandlers = EXIT_REASON_NOTIFY + 1;
     private const int eio = -(int)Errno.EIO;
 
-    /// <summary>By basic exit reason; reasons without a handler are unexpected. Those of the virtual APIC come with the in-kernel APIC.</summary>
+    /// <summary>By basic exit reason; reasons without a handler are unexpected.</summary>
     private readonly delegate*<KvmIntel, VcpuVmx, int>[] exitHandlers = ExitHandlerTable();
 
     private static delegate*<KvmIntel, VcpuVmx, int>[] ExitHandlerTable()
@@ -45,6 +45,10 @@ public sealed unsafe partial class KvmIntel
         table[EXIT_REASON_VMWRITE] = &HandleVmxInstruction;
         table[EXIT_REASON_VMOFF] = &HandleVmxInstruction;
         table[EXIT_REASON_VMON] = &HandleVmxInstruction;
+        table[EXIT_REASON_TPR_BELOW_THRESHOLD] = &HandleTprBelowThreshold;
+        table[EXIT_REASON_APIC_ACCESS] = &HandleApicAccess;
+        table[EXIT_REASON_APIC_WRITE] = &HandleApicWrite;
+        table[EXIT_REASON_EOI_INDUCED] = &HandleApicEoiInduced;
         table[EXIT_REASON_WBINVD] = &EmulateWbinvd;
         table[EXIT_REASON_XSETBV] = &EmulateXsetbv;
         table[EXIT_REASON_TASK_SWITCH] = &HandleTaskSwitch;

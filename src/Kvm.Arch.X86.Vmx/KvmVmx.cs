@@ -16,4 +16,6 @@ public sealed class KvmVmx : X86Vm
     internal ulong EptIdentityMapAddr;
     /// <summary>Posted-interrupt descriptor table for IPI virtualization; 0 = none.</summary>
     internal ulong PidTable;
+    /// <summary>The page at the local APIC's address is in its private memory slot.</summary>
+    internal bool ApicAccessMemslotEnabled;
 }

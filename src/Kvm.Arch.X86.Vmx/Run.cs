@@ -218,7 +218,7 @@ public sealed unsafe partial class KvmIntel
             UpdateHvTimer(vmx, forceImmediateExit);
         else if (forceImmediateExit)
             Host.Cpus[vmx.LoadedVmcs.Cpu].SendReschedule();
-        FunctionTrace.Leaf("kvm_wait_lapic_expire");
+        KvmLapic.WaitLapicExpire(vmx);
     }
 
     [KernelFunction("vmx_exit_handlers_fastpath", File = "arch/x86/kvm/vmx/vmx.c")]

@@ -42,6 +42,13 @@ public sealed unsafe partial class KvmIntel
             vmx.Write32(VMX_PREEMPTION_TIMER_VALUE, 0);
             loaded.HvTimerSoftDisabled = false;
         }
+        else if (vmx.HvDeadlineTsc != ulong.MaxValue)
+        {
+            // SetHvTimer made sure that the distance fits.
+            ulong tsc = vmx.HostCpu.Rdtsc();
+            vmx.Write32(VMX_PREEMPTION_TIMER_VALUE, vmx.HvDeadlineTsc > tsc ? (uint)((vmx.HvDeadlineTsc - tsc) >> cpuPreemptionTimerMulti) : 0);
+            loaded.HvTimerSoftDisabled = false;
+        }
         else if (!loaded.HvTimerSoftDisabled)
         {
             vmx.Write32(VMX_PREEMPTION_TIMER_VALUE, uint.MaxValue);
@@ -56,7 +63,46 @@ public sealed unsafe partial class KvmIntel
             return EXIT_FASTPATH_REENTER_GUEST; // spurious: it only counts because it can't be switched off
         if (forceImmediateExit)
             return EXIT_FASTPATH_EXIT_HANDLED;
-        return EXIT_FASTPATH_NONE;
+        if (vmx.IsGuestMode)
+            return EXIT_FASTPATH_NONE;
+        vmx.Apic?.ExpiredHvTimer();
+        return EXIT_FASTPATH_REENTER_GUEST;
+    }
+
+    public bool HasHvTimer => EnablePreemptionTimer;
+
+    /// <summary>The APIC's timer on the preemption timer: -ERANGE when the time does not fit 32 bits of its count.</summary>
+    [KernelFunction("vmx_set_hv_timer", File = "arch/x86/kvm/vmx/vmx.c")]
+    public int SetHvTimer(X86Vcpu vcpu, ulong guestDeadlineTsc, out bool expired)
+    {
+        using var _ = FunctionTrace.Enter("vmx_set_hv_timer");
+        expired = false;
+        VcpuVmx vmx = ToVmx(vcpu);
+        ulong tsc = vmx.HostCpu.Rdtsc();
+        ulong guestTsc = vcpu.ReadL1Tsc(tsc);
+        ulong delta = Math.Max(guestDeadlineTsc, guestTsc) - guestTsc;
+        ulong advance = vcpu.NsecToCycles(vcpu.Apic!.TimerAdvanceNs);
+        delta = delta > advance ? delta - advance : 0;
+        if (delta != 0 && vcpu.L1TscScalingRatio != arch.KvmCaps.DefaultTscScalingRatio)
+        {
+            UInt128 scaled = ((UInt128)delta << arch.KvmCaps.TscScalingRatioFracBits) / vcpu.L1TscScalingRatio;
+            if (scaled > ulong.MaxValue)
+                return -Errnos.ERANGE;
+            delta = (ulong)scaled;
+        }
+
+        if (delta >> (cpuPreemptionTimerMulti + 32) != 0)
+            return -Errnos.ERANGE;
+        vmx.HvDeadlineTsc = tsc + delta;
+        expired = delta == 0;
+        return 0;
+    }
+
+    [KernelFunction("vmx_cancel_hv_timer", File = "arch/x86/kvm/vmx/vmx.c")]
+    public void CancelHvTimer(X86Vcpu vcpu)
+    {
+        using var _ = FunctionTrace.Enter("vmx_cancel_hv_timer");
+        ToVmx(vcpu).HvDeadlineTsc = ulong.MaxValue;
     }
 
     /// <summary>Only a timer of a nested guest gets here: without one the fast path has finished the exit.</summary>

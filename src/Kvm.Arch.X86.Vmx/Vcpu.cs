@@ -150,12 +150,22 @@ public sealed unsafe partial class KvmIntel
         }
 
         vmx.LoadedVmcs = vmx.Vmcs01;
+        if (CpuNeedVirtualizeApicAccesses(vmx))
+        {
+            err = AllocApicAccessPage(vcpu.Vm);
+            if (err != 0)
+                goto free_vmcs;
+        }
+
         if (EnableEpt && !EnableUnrestrictedGuest)
         {
             err = InitRmodeIdentityMap(vcpu.Vm);
             if (err != 0)
                 goto free_vmcs;
         }
+
+        if (CanUseIpiv(vmx))
+            *((ulong*)ToKvmVmx(vcpu.Vm).PidTable + vcpu.VcpuId) = (ulong)vmx.PiDesc | 1;
         return 0;
 
     free_vmcs:

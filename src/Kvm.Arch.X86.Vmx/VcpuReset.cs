@@ -151,6 +151,8 @@ public sealed unsafe partial class KvmIntel
         if (CpuHasVmxTprShadow)
         {
             vmx.Write64(VIRTUAL_APIC_PAGE_ADDR, 0);
+            if (CpuNeedTprShadow(vmx))
+                vmx.Write64(VIRTUAL_APIC_PAGE_ADDR, (ulong)vmx.Apic!.Regs);
             vmx.Write32(TPR_THRESHOLD, 0);
         }
     }

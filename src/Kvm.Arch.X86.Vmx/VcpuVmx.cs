@@ -86,7 +86,8 @@ public sealed unsafe partial class VcpuVmx : X86Vcpu
         return page;
     }
 
-    internal bool ApicvActive => LapicInKernel && Arch.EnableApicv;
+    /// <summary>Host TSC at which the preemption timer shall end the guest's run; all ones: not in use.</summary>
+    internal ulong HvDeadlineTsc = ulong.MaxValue;
 }
 
 /// <summary>An MSR restored when the kernel returns to userspace, its guest value and whether entering the guest loads it (<c>struct vmx_uret_msr</c>).</summary>

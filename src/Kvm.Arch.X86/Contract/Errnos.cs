@@ -20,6 +20,7 @@ public static class Errnos
     public const int EINVAL = 22;
     public const int ENOTTY = 25;
     public const int ENOSPC = 28;
+    public const int ERANGE = 34;
     public const int ENOSYS = 38;
     public const int EOPNOTSUPP = 95;
 

@@ -223,6 +223,24 @@ public interface IKvmX86Ops
 
     bool X2apicIcrIsSplit => false;
 
+    /// <summary>Hands a fixed interrupt to the vCPU: into IRR with a kick, or to the processor. Any thread.</summary>
+    void DeliverInterrupt(X86Vcpu vcpu, int deliveryMode, uint trigMode, int vector);
+
+    /// <summary>pi_has_pending_interrupt: the processor holds an interrupt for the vCPU that IRR does not show yet.</summary>
+    bool DyApicvHasPendingInterrupt(X86Vcpu vcpu) => false;
+
+    /// <summary>set_hv_timer is there: the processor has a timer that ends a guest's run.</summary>
+    bool HasHvTimer => false;
+
+    /// <summary>Sets it to a time of the guest's TSC; <paramref name="expired"/>: that has passed already. -ERANGE when it is too far off.</summary>
+    int SetHvTimer(X86Vcpu vcpu, ulong guestDeadlineTsc, out bool expired)
+    {
+        expired = false;
+        return -Errnos.ERANGE;
+    }
+
+    void CancelHvTimer(X86Vcpu vcpu) { }
+
     bool CheckApicvInhibitReasons(ApicvInhibit reason);
 
     void RefreshApicvExecCtrl(X86Vcpu vcpu);
@@ -237,6 +255,10 @@ public interface IKvmX86Ops
 
     void SetApicAccessPageAddr(X86Vcpu vcpu) { }
 
+    /// <summary>sync_pir_to_irr is there.</summary>
+    bool HasSyncPirToIrr => false;
+
+    /// <summary>Takes posted interrupts into IRR; the highest vector there.</summary>
     int SyncPirToIrr(X86Vcpu vcpu) => -1;
 
     void ApicvPreStateRestore(X86Vcpu vcpu) { }

@@ -284,6 +284,12 @@ public partial class X86Vcpu
     /// <summary>kvm_vcpu_after_set_cpuid.</summary>
     private void AfterSetCpuid()
     {
+        if (Apic is { } apic && FindCpuidEntry(1, out kvm_cpuid_entry2 _))
+        {
+            apic.TimerModeMask = HasUntraced(TSC_DEADLINE_TIMER) ? 3u << 17 : 1u << 17;
+            apic.SetVersion();
+        }
+
         GuestSupportedXcr0 = SupportedXcr0Of(Entries);
         UpdatePvRuntime();
         IsAmdCompatible = Copy(ref Find(Entries, 0, IndexNotSignificant), out kvm_cpuid_entry2 vendor) && IsAmdOrHygon(vendor);

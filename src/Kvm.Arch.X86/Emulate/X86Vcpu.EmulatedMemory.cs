@@ -181,7 +181,8 @@ public unsafe partial class X86Vcpu
         do
         {
             int n = Math.Min(len, 8);
-            if (Vm.IoBusWrite(this, KvmBus.Mmio, gpa, n, value).Raw != 0)
+            bool apic = Apic is { } a && a.Device.Write(this, gpa, n, value).Raw == 0;
+            if (!apic && Vm.IoBusWrite(this, KvmBus.Mmio, gpa, n, value).Raw != 0)
                 break;
 
             handled += n;
@@ -200,8 +201,11 @@ public unsafe partial class X86Vcpu
         do
         {
             int n = Math.Min(len, 8);
-            if (Vm.IoBusRead(this, KvmBus.Mmio, gpa, n, value).Raw != 0)
+            bool apic = Apic is { } a && a.Device.Read(this, gpa, n, value).Raw == 0;
+            if (!apic && Vm.IoBusRead(this, KvmBus.Mmio, gpa, n, value).Raw != 0)
                 break;
+            if (Tracepoints.Enabled)
+                Tracepoints.Emit("kvm_mmio", $"mmio read len {n} gpa 0x{gpa:x} val 0x{First(value, (uint)n):x}");
 
             handled += n;
             gpa += (uint)n;

@@ -34,33 +34,53 @@ public unsafe partial class X86Vcpu
         }
         else
         {
-            ret = Hypercall(nr, a0, a1);
+            ret = Hypercall(nr, a0, a1, a2, Rsi & mask, wide);
         }
 
         return FinishHypercall((ulong)ret, wide);
     }
 
-    private long Hypercall(ulong nr, ulong a0, ulong a1)
+    private long Hypercall(ulong nr, ulong a0, ulong a1, ulong a2, ulong a3, bool wide)
     {
         switch (nr)
         {
             case KVM_HC_VAPIC_POLL_IRQ:
                 return 0;
             case KVM_HC_KICK_CPU:
-                // Without in-kernel APICs there is nobody to wake by APIC id.
-                return GuestPvHas((int)KVM_FEATURE_PV_UNHALT) ? 0 : -KVM_ENOSYS;
+                if (!GuestPvHas((int)KVM_FEATURE_PV_UNHALT))
+                    return -KVM_ENOSYS;
+                PvKickCpu((uint)a1);
+                SchedYield((uint)a1);
+                return 0;
             case KVM_HC_CLOCK_PAIRING:
                 return PvClockPairing(a0, a1);
             case KVM_HC_SEND_IPI:
-                return GuestPvHas((int)KVM_FEATURE_PV_SEND_IPI) ? -KVM_EOPNOTSUPP : -KVM_ENOSYS;
+                return GuestPvHas((int)KVM_FEATURE_PV_SEND_IPI) ? Vm.PvSendIpi(a0, a1, (uint)a2, a3, wide) : -KVM_ENOSYS;
             case KVM_HC_SCHED_YIELD:
                 if (!GuestPvHas((int)KVM_FEATURE_PV_SCHED_YIELD))
                     return -KVM_ENOSYS;
-                Stat.DirectedYieldAttempted++;
+                SchedYield((uint)a0);
                 return 0;
             default:
                 return -KVM_ENOSYS;
         }
+    }
+
+    /// <summary>kvm_pv_kick_cpu_op: wakes the vCPU with this APIC id from HLT.</summary>
+    private void PvKickCpu(uint apicId)
+    {
+        var irq = new KvmLapicIrq { DeliveryMode = ApicConst.APIC_DM_REMRD, DestMode = ApicConst.APIC_DEST_PHYSICAL, DestId = apicId };
+        Vm.IrqDeliveryToApic(null, ref irq, null);
+    }
+
+    /// <summary>kvm_sched_yield: gives this vCPU's CPU to a preempted one that it waits for.</summary>
+    private void SchedYield(uint apicId)
+    {
+        Stat.DirectedYieldAttempted++;
+        if (Host.RunQueueLength == 0 || Vm.VcpuByApicId(apicId) is not { } target || target == this || !Volatile.Read(ref target.Preempted))
+            return;
+        Host.Yield();
+        Stat.DirectedYieldSuccessful++;
     }
 
     private int HypercallExit(ulong nr, ulong a0, ulong a1, ulong a2, bool wide)

@@ -57,18 +57,6 @@ public unsafe partial class X86Vcpu
         return Ops.NestedOps.CheckEvents(this);
     }
 
-    /// <summary>kvm_cpu_has_injectable_intr: with userspace's local APIC, a vector that KVM_INTERRUPT left.</summary>
-    [KernelFunction("kvm_cpu_has_injectable_intr", File = "arch/x86/kvm/irq.c")]
-    public bool CpuHasInjectableIntr()
-    {
-        using var _ = FunctionTrace.Enter("kvm_cpu_has_injectable_intr");
-        FunctionTrace.Leaf("kvm_cpu_has_extint");
-        if (Interrupt.Injected)
-            return true;
-        FunctionTrace.Leaf("kvm_apic_has_interrupt");
-        return false;
-    }
-
     /// <summary>
     /// Hands the event with the highest priority to the vendor; what cannot go now gets its window. 0, or -errno. <paramref name="reqImmediateExit"/>:
     /// enter and leave at once, because another event waits.
@@ -113,8 +101,12 @@ public unsafe partial class X86Vcpu
                 return EventResult(r, ref reqImmediateExit);
             if (r != 0)
             {
-                QueueInterrupt(Interrupt.Nr, false);
-                Ops.InjectIrq(this, false);
+                int irq = CpuGetInterrupt();
+                if (irq != -1)
+                {
+                    QueueInterrupt((byte)irq, false);
+                    Ops.InjectIrq(this, false);
+                }
             }
 
             if (CpuHasInjectableIntr())

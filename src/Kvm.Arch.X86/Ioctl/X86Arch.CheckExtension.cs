@@ -13,9 +13,7 @@ public sealed partial class X86Arch
 
     private const ulong KVM_EXIT_HYPERCALL_VALID_MASK = 1 << KVM_HC_MAP_GPA_RANGE;
 
-    /// <summary>
-    /// What needs an in-kernel interrupt controller, PIT, Hyper-V or Xen interfaces answers 0 as long as the model lacks them.
-    /// </summary>
+    /// <summary>What needs Hyper-V or Xen interfaces answers 0 as long as the model lacks them.</summary>
     [KernelFunction("kvm_vm_ioctl_check_extension", File = "arch/x86/kvm/x86.c")]
     public KvmResult CheckExtension(KvmVm? vm, ulong extension)
     {
@@ -31,6 +29,8 @@ public sealed partial class X86Arch
                 or KVM_CAP_X86_MSR_FILTER or KVM_CAP_ENFORCE_PV_FEATURE_CPUID or KVM_CAP_SREGS2 or KVM_CAP_EXIT_ON_EMULATION_FAILURE
                 or KVM_CAP_VCPU_ATTRIBUTES or KVM_CAP_SYS_ATTRIBUTES or KVM_CAP_VAPIC or KVM_CAP_ENABLE_CAP or KVM_CAP_VM_DISABLE_NX_HUGE_PAGES
                 or KVM_CAP_VM_COPY_ENC_CONTEXT_FROM or KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM or KVM_CAP_PMU_EVENT_FILTER
+                or KVM_CAP_IRQCHIP or KVM_CAP_PIT or KVM_CAP_REINJECT_CONTROL or KVM_CAP_IRQ_INJECT_STATUS or KVM_CAP_PIT2 or KVM_CAP_PIT_STATE2
+                or KVM_CAP_TSC_DEADLINE_TIMER or KVM_CAP_IOAPIC_POLARITY_IGNORED or KVM_CAP_SPLIT_IRQCHIP
                 or KVM_CAP_IOEVENTFD or KVM_CAP_IOEVENTFD_NO_LENGTH or KVM_CAP_SGX_ATTRIBUTE:
                 return 1;
             case KVM_CAP_EXIT_HYPERCALL:

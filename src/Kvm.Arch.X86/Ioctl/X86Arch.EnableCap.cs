@@ -22,6 +22,8 @@ public sealed partial class X86Arch
             case KVM_CAP_DISABLE_QUIRKS2 or KVM_CAP_DISABLE_QUIRKS:
                 vm.DisabledQuirks = arg;
                 return 0;
+            case KVM_CAP_SPLIT_IRQCHIP:
+                return CreateSplitIrqchip(vm, arg);
             case KVM_CAP_X2APIC_API:
                 if ((arg & ~3ul) != 0)
                     return -EINVAL;

@@ -28,12 +28,12 @@ public sealed unsafe partial class X86Arch
         { KVM_GET_MSRS, nameof(KVM_GET_MSRS), (v, arg) => MsrIoSrcu(X(v), arg, MsrIoKind.Get) },
         { KVM_SET_MSRS, nameof(KVM_SET_MSRS), (v, arg) => MsrIoSrcu(X(v), arg, MsrIoKind.Set) },
         { KVM_SET_CPUID, nameof(KVM_SET_CPUID), (v, arg) => SetCpuid(X(v), arg) },
-        { KVM_GET_LAPIC, nameof(KVM_GET_LAPIC), static (_, _) => -EINVAL },
-        { KVM_SET_LAPIC, nameof(KVM_SET_LAPIC), static (_, _) => -EINVAL },
+        { KVM_GET_LAPIC, nameof(KVM_GET_LAPIC), (v, arg) => GetLapic(X(v), arg) },
+        { KVM_SET_LAPIC, nameof(KVM_SET_LAPIC), (v, arg) => SetLapic(X(v), arg) },
         { KVM_SET_CPUID2, nameof(KVM_SET_CPUID2), (v, arg) => SetCpuid2(X(v), arg) },
         { KVM_GET_CPUID2, nameof(KVM_GET_CPUID2), (v, arg) => GetCpuid2(X(v), arg) },
         { KVM_TPR_ACCESS_REPORTING, nameof(KVM_TPR_ACCESS_REPORTING), (v, arg) => TprAccessReporting(X(v), arg) },
-        { KVM_SET_VAPIC_ADDR, nameof(KVM_SET_VAPIC_ADDR), static (_, _) => -EINVAL },
+        { KVM_SET_VAPIC_ADDR, nameof(KVM_SET_VAPIC_ADDR), static (v, arg) => SetVapicAddr(X(v), arg) },
         { KVM_NMI, nameof(KVM_NMI), static (KvmVcpu v) => Nmi(X(v)) },
         { KVM_X86_SETUP_MCE, nameof(KVM_X86_SETUP_MCE), (v, arg) => new UserPtr<ulong>(arg).Read(out ulong cap) ? X(v).SetupMce(cap) : -EFAULT },
         { KVM_X86_SET_MCE, nameof(KVM_X86_SET_MCE), (v, arg) => new UserPtr<kvm_x86_mce>(arg).Read(out kvm_x86_mce mce) ? X(v).SetMce(in mce) : -EFAULT },
@@ -72,6 +72,47 @@ public sealed unsafe partial class X86Arch
     {
         vcpu.MakeRequest(KVM_REQ_SMI);
         return 0;
+    }
+
+    /// <summary>-EINVAL without an in-kernel local APIC.</summary>
+    private KvmResult GetLapic(X86Vcpu vcpu, ulong arg)
+    {
+        if (vcpu.Apic is not { } apic)
+            return -EINVAL;
+        if (Host.Faults.ShouldFail("kzalloc", "kvm_lapic_state"))
+            return -ENOMEM;
+        if (Ops.HasSyncPirToIrr)
+            Ops.SyncPirToIrr(vcpu);
+        var state = default(kvm_lapic_state);
+        int r = apic.GetState(ref state);
+        return r != 0 ? r : Put(arg, state);
+    }
+
+    private KvmResult SetLapic(X86Vcpu vcpu, ulong arg)
+    {
+        if (vcpu.Apic is not { } apic)
+            return -EINVAL;
+        if (Host.Faults.ShouldFail("memdup_user", "kvm_lapic_state"))
+            return -ENOMEM;
+        if (!new UserPtr<kvm_lapic_state>(arg).Read(out kvm_lapic_state state))
+            return -EFAULT;
+        int r = apic.SetState(state);
+        if (r != 0)
+            return r;
+        vcpu.UpdateCr8Intercept();
+        return 0;
+    }
+
+    private static KvmResult SetVapicAddr(X86Vcpu vcpu, ulong arg)
+    {
+        if (vcpu.Apic is not { } apic)
+            return -EINVAL;
+        if (!new UserPtr<kvm_vapic_addr>(arg).Read(out kvm_vapic_addr va))
+            return -EFAULT;
+        int index = vcpu.Vm.Srcu.ReadLock();
+        int r = apic.SetVapicAddr(va.vapic_addr);
+        vcpu.Vm.Srcu.ReadUnlock(index);
+        return r;
     }
 
     private KvmResult MsrIoSrcu(X86Vcpu vcpu, ulong arg, MsrIoKind kind)

@@ -8,7 +8,7 @@ using static Kvm.Arch.X86.X86Request;
 
 namespace Kvm.Arch.X86;
 
-/// <remarks>The x86 calls on a VM (x86.c:kvm_arch_vm_ioctl), in number order. Interrupt controllers, PIT, Hyper-V and Xen are not there yet: unknown calls.</remarks>
+/// <remarks>The x86 calls on a VM (x86.c:kvm_arch_vm_ioctl), in number order. Hyper-V and Xen are not there yet: unknown calls.</remarks>
 public sealed unsafe partial class X86Arch
 {
     public IoctlTable<KvmVm> VmIoctls { get; }
@@ -26,9 +26,22 @@ public sealed unsafe partial class X86Arch
         { KVM_GET_NR_MMU_PAGES, nameof(KVM_GET_NR_MMU_PAGES), vm => (long)((X86Vm)vm).NMaxMmuPages },
         { KVM_SET_TSS_ADDR, nameof(KVM_SET_TSS_ADDR), (vm, arg) => arg > 0xffffd000 ? -EINVAL : Ops.SetTssAddr((X86Vm)vm, (uint)arg) },
         { KVM_SET_IDENTITY_MAP_ADDR, nameof(KVM_SET_IDENTITY_MAP_ADDR), (vm, arg) => SetIdentityMapAddr((X86Vm)vm, arg) },
+        { KVM_CREATE_IRQCHIP, nameof(KVM_CREATE_IRQCHIP), static (KvmVm vm) => CreateIrqchip((X86Vm)vm) },
+        { KVM_GET_IRQCHIP, nameof(KVM_GET_IRQCHIP), (vm, arg) => GetIrqchip((X86Vm)vm, arg) },
+        { KVM_SET_IRQCHIP, nameof(KVM_SET_IRQCHIP), (vm, arg) => SetIrqchip((X86Vm)vm, arg) },
+        { KVM_CREATE_PIT, nameof(KVM_CREATE_PIT), static (KvmVm vm) => CreatePit((X86Vm)vm, KVM_PIT_SPEAKER_DUMMY) },
+        { KVM_GET_PIT, nameof(KVM_GET_PIT), static (vm, arg) => GetPit((X86Vm)vm, arg) },
+        { KVM_SET_PIT, nameof(KVM_SET_PIT), static (vm, arg) => SetPit((X86Vm)vm, arg) },
+        { KVM_REINJECT_CONTROL, nameof(KVM_REINJECT_CONTROL), static (vm, arg) => ReinjectControl((X86Vm)vm, arg) },
+        {
+            KVM_CREATE_PIT2, nameof(KVM_CREATE_PIT2),
+            static (vm, arg) => new UserPtr<kvm_pit_config>(arg).Read(out kvm_pit_config config) ? CreatePit((X86Vm)vm, config.flags) : -EFAULT
+        },
         { KVM_SET_BOOT_CPU_ID, nameof(KVM_SET_BOOT_CPU_ID), (vm, arg) => SetBootCpuId((X86Vm)vm, arg) },
         { KVM_SET_CLOCK, nameof(KVM_SET_CLOCK), (vm, arg) => new UserPtr<kvm_clock_data>(arg).Read(out kvm_clock_data d) ? ((X86Vm)vm).SetClock(in d) : -EFAULT },
         { KVM_GET_CLOCK, nameof(KVM_GET_CLOCK), (vm, arg) => Put(arg, ((X86Vm)vm).GetKvmclock()) },
+        { KVM_GET_PIT2, nameof(KVM_GET_PIT2), static (vm, arg) => ((X86Vm)vm).Pit is { } pit ? Put(arg, pit.GetState2()) : -ENXIO },
+        { KVM_SET_PIT2, nameof(KVM_SET_PIT2), static (vm, arg) => SetPit2((X86Vm)vm, arg) },
         { KVM_SET_TSC_KHZ, nameof(KVM_SET_TSC_KHZ), (vm, arg) => SetDefaultTscKhz((X86Vm)vm, (uint)arg) },
         { KVM_GET_TSC_KHZ, nameof(KVM_GET_TSC_KHZ), vm => ((X86Vm)vm).DefaultTscKhz },
         { KVM_SET_PMU_EVENT_FILTER, nameof(KVM_SET_PMU_EVENT_FILTER), (vm, arg) => SetPmuEventFilter((X86Vm)vm, arg) },

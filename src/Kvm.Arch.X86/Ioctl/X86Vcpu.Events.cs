@@ -54,7 +54,7 @@ public unsafe partial class X86Vcpu
         events.smi.smm = Bit(IsSmm);
         events.smi.pending = Bit(SmiPending);
         events.smi.smm_inside_nmi = Bit((Hflags & HF_SMM_INSIDE_NMI_MASK) != 0);
-        events.smi.latched_init = 0;
+        events.smi.latched_init = Bit(Apic is { LatchedInit: true });
 
         events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
         if (Vm.ExceptionPayloadEnabled)
@@ -120,6 +120,8 @@ public unsafe partial class X86Vcpu
             NmiPending = events.nmi.pending;
         Ops.SetNmiMask(this, events.nmi.masked != 0);
 
+        if ((events.flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR) != 0 && Apic is { } apic)
+            apic.SipiVector = events.sipi_vector;
         if ((events.flags & KVM_VCPUEVENT_VALID_SMM) != 0)
             SetSmmEvents(events.smi);
         if ((events.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) != 0)
@@ -146,12 +148,12 @@ public unsafe partial class X86Vcpu
         }
 
         SmiPending = smi.pending != 0;
-        if (!smm)
-            return;
-        if (smi.smm_inside_nmi != 0)
+        if (smm && smi.smm_inside_nmi != 0)
             Hflags |= HF_SMM_INSIDE_NMI_MASK;
-        else
+        else if (smm)
             Hflags &= ~HF_SMM_INSIDE_NMI_MASK;
+        if (Apic is { } apic)
+            apic.LatchedInit = smi.latched_init != 0;
     }
 
     internal kvm_debugregs GetDebugregs()
@@ -202,13 +204,27 @@ public unsafe partial class X86Vcpu
         return 0;
     }
 
-    /// <summary>KVM_INTERRUPT: the vector waits for the next entry that may take it; a second one replaces the first.</summary>
+    /// <summary>
+    /// KVM_INTERRUPT: the vector waits for the next entry that may take it; a second one replaces the first. With the split controller it is the ExtINT of userspace's
+    /// PIC: -EEXIST while one waits. -ENXIO with the PIC in the kernel.
+    /// </summary>
     [KernelFunction("kvm_vcpu_ioctl_interrupt", File = "arch/x86/kvm/x86.c")]
     internal KvmResult IoctlInterrupt(uint irq)
     {
         if (irq >= KVM_NR_INTERRUPTS)
             return -EINVAL;
-        QueueInterrupt((byte)irq, false);
+        if (!Vm.IrqchipInKernel)
+        {
+            QueueInterrupt((byte)irq, false);
+            MakeRequest(KVM_REQ_EVENT);
+            return 0;
+        }
+
+        if (Vm.PicInKernel)
+            return -ENXIO;
+        if (PendingExternalVector != -1)
+            return -EEXIST;
+        PendingExternalVector = (int)irq;
         MakeRequest(KVM_REQ_EVENT);
         return 0;
     }
@@ -254,15 +270,29 @@ public unsafe partial class X86Vcpu
             SinglestepRip = GetLinearRip();
         SetRflags(rflags);
         Ops.UpdateExceptionBitmap(this);
+        Vm.UpdateBlockIrqInhibit();
         return 0;
     }
 
-    /// <summary>KVM_SET_MP_STATE: only RUNNABLE exists without an in-kernel local APIC.</summary>
+    /// <summary>KVM_SET_MP_STATE: only RUNNABLE exists without an in-kernel local APIC; -EINVAL also for INIT and SIPI while they are blocked or an SMI waits.</summary>
     internal KvmResult SetMpState(uint state)
     {
-        if (state != KVM_MP_STATE_RUNNABLE)
+        bool known = state is KVM_MP_STATE_UNINITIALIZED or KVM_MP_STATE_HALTED or KVM_MP_STATE_AP_RESET_HOLD or KVM_MP_STATE_INIT_RECEIVED
+            or KVM_MP_STATE_SIPI_RECEIVED;
+        if (state != KVM_MP_STATE_RUNNABLE && !(known && LapicInKernel))
             return -EINVAL;
-        MpState = (int)state;
+        if (state is KVM_MP_STATE_SIPI_RECEIVED or KVM_MP_STATE_INIT_RECEIVED && (!InitSipiAllowed || SmiPending))
+            return -EINVAL;
+        if (state == KVM_MP_STATE_SIPI_RECEIVED)
+        {
+            MpState = KVM_MP_STATE_INIT_RECEIVED;
+            Interlocked.Or(ref Apic!.PendingEvents, 1L << ApicConst.KVM_APIC_SIPI);
+        }
+        else
+        {
+            MpState = (int)state;
+        }
+
         MakeRequest(KVM_REQ_EVENT);
         return 0;
     }

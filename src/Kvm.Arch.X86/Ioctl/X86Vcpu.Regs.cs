@@ -111,7 +111,7 @@ public unsafe partial class X86Vcpu
         sregs.cr3 = ReadCr3();
         sregs.cr0 = ReadCr0();
         sregs.cr4 = ReadCr4();
-        sregs.cr8 = Cr8;
+        sregs.cr8 = GetCr8();
         sregs.efer = Efer;
         sregs.apic_base = ApicBase;
     }
@@ -176,8 +176,7 @@ public unsafe partial class X86Vcpu
         Cr3 = sregs.cr3;
         RegisterMarkDirty(VCPU_EXREG_CR3);
         Ops.PostSetCr3(this, sregs.cr3);
-        if ((sregs.cr8 & CR8_RESERVED_BITS) == 0)
-            Cr8 = sregs.cr8;
+        SetCr8(sregs.cr8);
 
         mmuResetNeeded |= Efer != sregs.efer;
         Ops.SetEfer(this, sregs.efer);

@@ -129,12 +129,19 @@ public unsafe partial class X86Vcpu
         KvmMemorySlot? slot = fault.Slot;
         if (slot is { IsInvalid: true })
             return RET_PF_RETRY;
-        if (!KvmVm.IsVisibleMemslot(slot) && IsGuestMode)
+        if (!KvmVm.IsVisibleMemslot(slot))
         {
-            fault.Slot = null;
-            fault.Pfn = KvmPfn.Noslot;
-            fault.MapWritable = false;
-            return RET_PF_CONTINUE;
+            if (IsGuestMode)
+            {
+                fault.Slot = null;
+                fault.Pfn = KvmPfn.Noslot;
+                fault.MapWritable = false;
+                return RET_PF_CONTINUE;
+            }
+
+            // The APIC's page while the processor does not use it: emulated at once and not remembered, so that nothing is stale when it does.
+            if (slot is { Id: X86Arch.APIC_ACCESS_PAGE_PRIVATE_MEMSLOT } && !Vm.ApicvActivated)
+                return RET_PF_EMULATE;
         }
 
         fault.Pfn = Vm.GfnToPfn(slot, fault.Gfn, fault.Write, out fault.MapWritable, out fault.Hva);

@@ -63,7 +63,7 @@ public partial class X86Vcpu
             case MSR_IA32_APICBASE:
                 return Value(ref msr, ApicBase);
             case MSR_IA32_TSC_DEADLINE:
-                return Value(ref msr, 0);
+                return Value(ref msr, Apic?.TscDeadlineMsr ?? 0);
             case MSR_IA32_TSC_ADJUST:
                 return Value(ref msr, (ulong)Ia32TscAdjustMsr);
             case MSR_IA32_MISC_ENABLE:
@@ -117,7 +117,7 @@ public partial class X86Vcpu
             case >= Mc0Ctl2End and <= 0x2ff:
                 return MtrrGetMsr(index, out msr.Data);
             case >= 0x800 and <= 0x8ff:
-                return 1;
+                return Apic?.X2apicMsrRead(index, out msr.Data) ?? 1;
             case MSR_IA32_P5_MC_ADDR:
             case MSR_IA32_P5_MC_TYPE:
             case MSR_IA32_MCG_CAP:

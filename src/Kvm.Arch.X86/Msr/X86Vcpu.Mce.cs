@@ -107,6 +107,7 @@ public partial class X86Vcpu
                 MciCtl2Banks[bank] = 0;
         }
 
+        Apic?.AfterSetMcgCap();
         Ops.SetupMce(this);
         return 0;
     }
@@ -120,7 +121,7 @@ public partial class X86Vcpu
         Span<ulong> bank = MceBanks.AsSpan(4 * mce.bank, 4);
         ulong status = mce.status;
 
-        // UCNA: uncorrected, neither signalled nor requiring action; its interrupt would come from the in-kernel APIC.
+        // UCNA: uncorrected, neither signalled nor requiring action: CMCI, when the bank has it enabled.
         const ulong signalled = (1ul << 57) | (1ul << 56) | (1ul << 55);
         if (mce.mcg_status == 0 && (status & signalled) == 0 && (status & MCI_STATUS_UC) != 0)
         {
@@ -128,6 +129,9 @@ public partial class X86Vcpu
             bank[2] = mce.addr;
             bank[3] = mce.misc;
             McgStatus = mce.mcg_status;
+            const ulong cmciEnabled = 1ul << 30;
+            if ((McgCap & MCG_CMCI_P) != 0 && (MciCtl2Banks[mce.bank] & cmciEnabled) != 0)
+                Apic?.LocalDeliver(ApicConst.APIC_LVTCMCI);
             return 0;
         }
 

@@ -242,13 +242,37 @@ public unsafe partial class X86Vcpu
         return MsrUserSpace(index, KVM_EXIT_X86_WRMSR, data, &CompleteEmulatedMsrAccess, r) ? 2 : 1;
     }
 
-    /// <summary>Writes that need no interrupt-enabled host: none without an in-kernel local APIC.</summary>
+    /// <summary>Writes that need no interrupt-enabled host: an x2APIC's IPI to one target, and the deadline of a timer that the processor keeps.</summary>
     [KernelFunction("handle_fastpath_set_msr_irqoff", File = "arch/x86/kvm/x86.c")]
     public ExitFastpathCompletion HandleFastpathSetMsrIrqoff()
     {
         using var _ = FunctionTrace.Enter("handle_fastpath_set_msr_irqoff");
-        return ExitFastpathCompletion.EXIT_FASTPATH_NONE;
+        if (Apic is not { } apic)
+            return ExitFastpathCompletion.EXIT_FASTPATH_NONE;
+        uint msr = (uint)Rcx;
+        ulong data = ReadEdxEax();
+        ExitFastpathCompletion ret = ExitFastpathCompletion.EXIT_FASTPATH_NONE;
+        switch (msr)
+        {
+            case ApicConst.APIC_BASE_MSR + (ApicConst.APIC_ICR >> 4) when IsFastIpi(apic, data) && apic.X2apicIcrWrite(data):
+                SkipInstruction();
+                ret = ExitFastpathCompletion.EXIT_FASTPATH_EXIT_HANDLED;
+                break;
+            case MSR_IA32_TSC_DEADLINE when apic.CanUseHvTimer:
+                apic.SetTscDeadlineMsr(data);
+                SkipInstruction();
+                ret = ExitFastpathCompletion.EXIT_FASTPATH_REENTER_GUEST;
+                break;
+        }
+
+        if (ret != ExitFastpathCompletion.EXIT_FASTPATH_NONE && Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_msr", $"msr_write {msr:x} = 0x{data:x}");
+        return ret;
     }
+
+    private static bool IsFastIpi(KvmLapic apic, ulong icr) =>
+        apic.X2apicMode && (icr & (ApicConst.APIC_SHORT_MASK | ApicConst.APIC_DEST_MASK | ApicConst.APIC_MODE_MASK)) == 0
+        && (uint)(icr >> 32) != ApicConst.X2APIC_BROADCAST;
 
     /// <summary>kvm_valid_efer: no bit that KVM or the guest's CPUID lacks.</summary>
     [KernelFunction("kvm_valid_efer", File = "arch/x86/kvm/x86.c")]

@@ -58,7 +58,7 @@ public partial class X86Vcpu
             case MSR_IA32_APICBASE:
                 return SetApicBase(msr);
             case MSR_IA32_TSC_DEADLINE:
-                // The in-kernel local APIC would arm its timer; there is none.
+                Apic?.SetTscDeadlineMsr(data);
                 return 0;
             case MSR_IA32_TSC_ADJUST:
                 SetTscAdjust(data, host);
@@ -134,8 +134,7 @@ public partial class X86Vcpu
             case >= Mc0Ctl2End and <= 0x2ff:
                 return MtrrSetMsr(index, data);
             case >= 0x800 and <= 0x8ff:
-                // x2APIC registers belong to the in-kernel local APIC.
-                return 1;
+                return Apic?.X2apicMsrWrite(index, data) ?? 1;
             case MSR_IA32_MCG_CTL:
             case MSR_IA32_MCG_STATUS:
             case >= MSR_IA32_MC0_CTL and < Mc0CtlEnd:
@@ -256,8 +255,12 @@ public partial class X86Vcpu
                     return KVM_MSR_RET_UNSUPPORTED;
                 return PvEnableAsyncPf(data);
             case MSR_KVM_ASYNC_PF_INT:
-                // Needs the in-kernel local APIC.
-                return GuestPvHas(KVM_FEATURE_ASYNC_PF_INT) ? 1 : KVM_MSR_RET_UNSUPPORTED;
+                if (!GuestPvHas(KVM_FEATURE_ASYNC_PF_INT))
+                    return KVM_MSR_RET_UNSUPPORTED;
+                if (data >> 8 != 0 || !LapicInKernel)
+                    return 1;
+                ApfMsrIntVal = data;
+                return 0;
             case MSR_KVM_ASYNC_PF_ACK:
                 return GuestPvHas(KVM_FEATURE_ASYNC_PF_INT) ? 0 : KVM_MSR_RET_UNSUPPORTED;
             case MSR_KVM_STEAL_TIME:
@@ -272,10 +275,7 @@ public partial class X86Vcpu
             case MSR_KVM_PV_EOI_EN:
                 if (!GuestPvHas(KVM_FEATURE_PV_EOI))
                     return KVM_MSR_RET_UNSUPPORTED;
-                if ((data & 2) != 0)
-                    return 1;
-                PvEoiMsrVal = data;
-                return 0;
+                return SetPvEoi(data);
             case MSR_KVM_POLL_CONTROL:
                 if (!GuestPvHas(KVM_FEATURE_POLL_CONTROL))
                     return KVM_MSR_RET_UNSUPPORTED;
@@ -298,7 +298,10 @@ public partial class X86Vcpu
             return 1;
 
         // Without the in-kernel local APIC the feature can only stay off.
-        return data != 0 ? 1 : 0;
+        if (!LapicInKernel)
+            return data != 0 ? 1 : 0;
+        ApfMsrEnVal = data;
+        return PvAsyncPfEnabled && Vm.GfnToHvaCacheInit(new Core.GfnToHvaCache(), data & ~0x3ful, sizeof(ulong)).IsError ? 1 : 0;
     }
 
     /// <summary>kvm_set_apic_base: 0, or 1 for a reserved bit or a transition that the APIC does not allow.</summary>
@@ -320,23 +323,9 @@ public partial class X86Vcpu
                 return 1;
         }
 
-        LapicSetBase(msr.Data);
-        using (FunctionTrace.Enter("kvm_recalculate_apic_map"))
-        {
-        }
-
+        KvmLapic.SetBase(this, msr.Data);
+        Vm.RecalculateApicMap();
         return 0;
-    }
-
-    /// <summary>kvm_lapic_set_base: the MSR's value; CPUID.1:EDX.APIC follows the enable bit.</summary>
-    [KernelFunction("kvm_lapic_set_base", File = "arch/x86/kvm/lapic.c")]
-    internal void LapicSetBase(ulong value)
-    {
-        using var _ = FunctionTrace.Enter("kvm_lapic_set_base");
-        ulong old = ApicBase;
-        ApicBase = value;
-        if (((old ^ value) & MSR_IA32_APICBASE_ENABLE) != 0)
-            UpdateCpuidRuntime();
     }
 
     private int UnimplementedWrmsr(uint index, ulong data)

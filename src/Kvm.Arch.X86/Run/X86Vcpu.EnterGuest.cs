@@ -35,7 +35,8 @@ public unsafe partial class X86Vcpu
         if (CheckRequest(KVM_REQ_EVENT) || reqIntWin)
         {
             Stat.ReqEvent++;
-            FunctionTrace.Leaf("kvm_apic_accept_events");
+            if (ApicAcceptEvents() < 0)
+                return 0;
             if (MpState == KVM_MP_STATE_INIT_RECEIVED)
                 return 1;
             r = CheckAndInjectEvents(ref reqImmediateExit);
@@ -43,6 +44,11 @@ public unsafe partial class X86Vcpu
                 return 0;
             if (reqIntWin)
                 Ops.EnableIrqWindow(this);
+            if (LapicEnabled)
+            {
+                UpdateCr8Intercept();
+                Apic!.SyncToVapic();
+            }
         }
 
         r = MmuReload();
@@ -62,6 +68,10 @@ public unsafe partial class X86Vcpu
 
         // The mode before the requests are read: whoever makes a request after this sees the mode and kicks.
         Interlocked.MemoryBarrier();
+
+        // Interrupts posted while the vCPU was not in the guest; those that come now exit it or are taken by the processor.
+        if (Ops.HasSyncPirToIrr && LapicEnabled)
+            Ops.SyncPirToIrr(this);
         if (ExitRequest(task))
         {
             Volatile.Write(ref Mode, VcpuMode.OUTSIDE_GUEST_MODE);
@@ -76,6 +86,8 @@ public unsafe partial class X86Vcpu
         SrcuReadLock(task);
         if (TscAlwaysCatchup)
             MakeRequest(KVM_REQ_CLOCK_UPDATE);
+        if (ApicAttention != 0)
+            Apic!.SyncFromVapic();
         return Ops.HandleExit(this, fastpath);
     }
 
@@ -113,6 +125,8 @@ public unsafe partial class X86Vcpu
             fastpath = Ops.VcpuRun(this, flags);
             if (fastpath != ExitFastpathCompletion.EXIT_FASTPATH_REENTER_GUEST)
                 break;
+            if (Ops.HasSyncPirToIrr && LapicEnabled)
+                Ops.SyncPirToIrr(this);
             if (ExitRequest(task))
             {
                 fastpath = ExitFastpathCompletion.EXIT_FASTPATH_EXIT_HANDLED;
@@ -152,6 +166,8 @@ public unsafe partial class X86Vcpu
         if (reqImmediateExit)
             MakeRequest(KVM_REQ_EVENT);
         Ops.CancelInjection(this);
+        if (ApicAttention != 0)
+            Apic!.SyncFromVapic();
     }
 
     private const int RequestsDone = int.MaxValue;
@@ -217,28 +233,22 @@ public unsafe partial class X86Vcpu
             ProcessNmi();
         ClearRequest(KVM_REQ_PMU);
         ClearRequest(KVM_REQ_PMI);
-        ClearRequest(KVM_REQ_SCAN_IOAPIC);
-        ClearRequest(KVM_REQ_LOAD_EOI_EXITMAP);
-        if (CheckRequest(KVM_REQ_APIC_PAGE_RELOAD))
+        if (CheckRequest(KVM_REQ_IOAPIC_EOI_EXIT) && IoapicEoiExit())
+            return 0;
+        if (CheckRequest(KVM_REQ_SCAN_IOAPIC))
+            ScanIoapic();
+        if (CheckRequest(KVM_REQ_LOAD_EOI_EXITMAP))
+            LoadEoiExitmap();
+        if (CheckRequest(KVM_REQ_APIC_PAGE_RELOAD) && LapicInKernel)
             Ops.SetApicAccessPageAddr(this);
         if (CheckRequest(KVM_REQ_APICV_UPDATE))
-            Ops.RefreshApicvExecCtrl(this);
+            UpdateApicv();
         ClearRequest(KVM_REQ_APF_READY);
         if (CheckRequest(KVM_REQ_MSR_FILTER_CHANGED))
             Ops.MsrFilterChanged(this);
         if (CheckRequest(KVM_REQ_UPDATE_CPU_DIRTY_LOGGING))
             Ops.UpdateCpuDirtyLogging(this);
         return RequestsDone;
-    }
-
-    /// <summary>__kvm_migrate_timers.</summary>
-    [KernelFunction("__kvm_migrate_timers", File = "arch/x86/kvm/irq.c")]
-    private void MigrateTimers()
-    {
-        using var _ = FunctionTrace.Enter("__kvm_migrate_timers");
-        FunctionTrace.Leaf("__kvm_migrate_apic_timer");
-        FunctionTrace.Leaf("__kvm_migrate_pit_timer");
-        Ops.MigrateTimers(this);
     }
 
     /// <summary>Flushes that only concern this vCPU's own translations.</summary>

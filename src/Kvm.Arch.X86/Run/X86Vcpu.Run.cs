@@ -58,10 +58,13 @@ public unsafe partial class X86Vcpu
                 return sync;
         }
 
-        // Userspace has the local APIC: its TPR comes with every entry.
-        if ((Run->cr8 & CR8_RESERVED_BITS) != 0)
-            return -EINVAL;
-        Cr8 = Run->cr8;
+        // When userspace has the local APIC its TPR comes with every entry.
+        if (!LapicInKernel)
+        {
+            if ((Run->cr8 & CR8_RESERVED_BITS) != 0)
+                return -EINVAL;
+            Cr8 = Run->cr8;
+        }
 
         if (ExceptionFromUserspace && IsGuestMode && Ops.NestedOps.IsExceptionVmexit(this, Exception.Vector, Exception.ErrorCode))
         {
@@ -94,6 +97,8 @@ public unsafe partial class X86Vcpu
         SrcuReadUnlock();
         Block();
         SrcuReadLock();
+        if (ApicAcceptEvents() < 0)
+            return 0;
         if (!HostTask.Current.SignalPending)
             return -EAGAIN;
         Run->exit_reason = KVM_EXIT_INTR;
@@ -116,7 +121,8 @@ public unsafe partial class X86Vcpu
                 return r;
 
             ClearRequest(KVM_REQ_UNBLOCK);
-            FunctionTrace.Leaf("kvm_cpu_has_pending_timer");
+            if (CpuHasPendingTimer())
+                InjectPendingTimerIrqs();
             if (DmRequestForIrqInjection && ReadyForInterruptInjection)
             {
                 Run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
@@ -160,12 +166,18 @@ public unsafe partial class X86Vcpu
     {
         if (!IsRunnable)
         {
+            // The processor's timer stands still while the guest does not run.
+            bool hvTimer = Apic is { HvTimerInUse: true };
+            if (hvTimer)
+                Apic!.SwitchToSwTimer();
             SrcuReadUnlock();
             if (MpState == KVM_MP_STATE_HALTED)
                 Halt();
             else
                 Block();
             SrcuReadLock();
+            if (hvTimer)
+                Apic!.SwitchToHvTimer();
             if (!IsRunnable)
                 return 1;
         }
@@ -177,13 +189,16 @@ public unsafe partial class X86Vcpu
                 return 0;
         }
 
+        if (ApicAcceptEvents() < 0)
+            return 0;
         if (MpState is KVM_MP_STATE_HALTED or KVM_MP_STATE_AP_RESET_HOLD)
         {
             PvUnhalted = false;
             MpState = KVM_MP_STATE_RUNNABLE;
         }
 
-        ApfHalted = false;
+        if (MpState == KVM_MP_STATE_RUNNABLE)
+            ApfHalted = false;
         return 1;
     }
 
@@ -192,23 +207,24 @@ public unsafe partial class X86Vcpu
 
     /// <summary>kvm_vcpu_has_events.</summary>
     private bool HasEvents =>
-        PvUnhalted
+        (Apic is { HasPendingInitOrSipi: true } && InitSipiAllowed)
+        || PvUnhalted
         || IsExceptionPending
         || TestRequest(KVM_REQ_NMI)
         || (NmiPending != 0 && Ops.NmiAllowed(this, false) > 0)
         || TestRequest(KVM_REQ_SMI)
         || (SmiPending && Ops.SmiAllowed(this, false) > 0)
-        || (InterruptAllowed && (Interrupt.Injected || PendingExternalVector != -1))
+        || (InterruptAllowed && CpuHasInterrupt())
         || (IsGuestMode && Ops.NestedOps.HasEvents(this, false));
 
     /// <summary>kvm_arch_interrupt_allowed.</summary>
     public bool InterruptAllowed => Ops.InterruptAllowed(this, false) > 0;
 
     /// <summary>dm_request_for_irq_injection: userspace waits for a moment to inject.</summary>
-    private bool DmRequestForIrqInjection => Run->request_interrupt_window != 0;
+    private bool DmRequestForIrqInjection => Run->request_interrupt_window != 0 && !Vm.PicInKernel;
 
-    /// <summary>kvm_cpu_accept_dm_intr: there is a place to keep a vector.</summary>
-    private bool AcceptDmIntr => !Interrupt.Injected;
+    /// <summary>kvm_cpu_accept_dm_intr: there is a place to keep a vector, and LINT0 would let it through.</summary>
+    private bool AcceptDmIntr => !CpuHasExtint() && (Apic is not { } apic || apic.AcceptPicIntr());
 
     /// <summary>kvm_vcpu_ready_for_interrupt_injection: an instruction boundary, interrupts on, nothing half injected.</summary>
     [KernelFunction("kvm_vcpu_ready_for_interrupt_injection", File = "arch/x86/kvm/x86.c")]
@@ -225,9 +241,9 @@ public unsafe partial class X86Vcpu
     private void PostKvmRunSave()
     {
         Run->if_flag = Bit(Ops.GetIfFlag(this));
-        Run->cr8 = Cr8;
+        Run->cr8 = GetCr8();
         Run->apic_base = ApicBase;
-        Run->ready_for_interrupt_injection = Bit(ReadyForInterruptInjection);
+        Run->ready_for_interrupt_injection = Bit(Vm.PicInKernel || ReadyForInterruptInjection);
         if (IsSmm)
             Run->flags |= KVM_RUN_X86_SMM;
     }

@@ -85,7 +85,7 @@ public partial class X86Vcpu
         return 0;
     }
 
-    private ulong NsecToCycles(ulong nsec) => TscMath.ScaleDelta(nsec, VirtualTscMult, VirtualTscShift);
+    internal ulong NsecToCycles(ulong nsec) => TscMath.ScaleDelta(nsec, VirtualTscMult, VirtualTscShift);
 
     private ulong ComputeGuestTsc(long kernelNs) => ThisTscWrite + TscMath.ScaleDelta((ulong)(kernelNs - (long)ThisTscNsec), VirtualTscMult, VirtualTscShift);
 

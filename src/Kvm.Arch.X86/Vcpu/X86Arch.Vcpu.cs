@@ -181,11 +181,18 @@ public sealed partial class X86Arch
         using var _ = FunctionTrace.Enter("kvm_arch_vcpu_ioctl_get_mpstate");
         var vcpu = (X86Vcpu)v;
         vcpu.Load();
-        FunctionTrace.Leaf("kvm_apic_accept_events");
-        bool woken = vcpu.MpState is KVM_MP_STATE_HALTED or KVM_MP_STATE_AP_RESET_HOLD && vcpu.PvUnhalted;
-        state.mp_state = woken ? KVM_MP_STATE_RUNNABLE : (uint)vcpu.MpState;
+        vcpu.SrcuReadLock();
+        int r = vcpu.ApicAcceptEvents();
+        if (r >= 0)
+        {
+            bool woken = vcpu.MpState is KVM_MP_STATE_HALTED or KVM_MP_STATE_AP_RESET_HOLD && vcpu.PvUnhalted;
+            state.mp_state = woken ? KVM_MP_STATE_RUNNABLE : (uint)vcpu.MpState;
+            r = 0;
+        }
+
+        vcpu.SrcuReadUnlock();
         vcpu.Put();
-        return 0;
+        return r;
     }
 
     [KernelFunction("kvm_arch_vcpu_ioctl_set_mpstate", File = "arch/x86/kvm/x86.c")]
@@ -216,6 +223,18 @@ public sealed partial class X86Arch
         FunctionTrace.Leaf("kvm_arch_vcpu_should_kick");
         return vcpu.ExitingGuestMode() == VcpuMode.IN_GUEST_MODE;
     }
+
+    public bool CpuHasPendingTimer(KvmVcpu vcpu) => ((X86Vcpu)vcpu).CpuHasPendingTimer();
+
+    /// <summary>kvm_arch_dy_runnable: worth a CPU, as far as another thread can tell.</summary>
+    public bool DyRunnable(KvmVcpu v)
+    {
+        var vcpu = (X86Vcpu)v;
+        return vcpu.PvUnhalted || vcpu.TestRequest(X86Request.KVM_REQ_NMI) || vcpu.TestRequest(X86Request.KVM_REQ_SMI) || vcpu.TestRequest(X86Request.KVM_REQ_EVENT)
+            || DyHasPendingInterrupt(v);
+    }
+
+    public bool DyHasPendingInterrupt(KvmVcpu v) => v is X86Vcpu { ApicvActive: true } vcpu && Ops.DyApicvHasPendingInterrupt(vcpu);
 
     public bool VcpuInKernel(KvmVcpu vcpu) => ((X86Vcpu)vcpu).PreemptedInKernel;
 

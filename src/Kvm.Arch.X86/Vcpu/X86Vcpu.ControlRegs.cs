@@ -201,7 +201,10 @@ public partial class X86Vcpu
         using var _ = FunctionTrace.Enter("kvm_set_cr8");
         if ((cr8 & CR8_RESERVED_BITS) != 0)
             return 1;
-        Cr8 = cr8;
+        if (Apic is { } apic)
+            apic.SetTpr(cr8);
+        else
+            Cr8 = cr8;
         return 0;
     }
 
@@ -209,7 +212,7 @@ public partial class X86Vcpu
     public ulong GetCr8()
     {
         using var _ = FunctionTrace.Enter("kvm_get_cr8");
-        return Cr8;
+        return Apic?.GetCr8() ?? Cr8;
     }
 
     /// <summary>kvm_vcpu_is_illegal_gpa.</summary>
@@ -217,11 +220,17 @@ public partial class X86Vcpu
 
     public bool IsLegalGpa(ulong gpa) => !IsIllegalGpa(gpa);
 
-    /// <summary>update_cr8_intercept: nothing to do while userspace has the local APIC.</summary>
+    /// <summary>update_cr8_intercept: the guest's lowering of TPR must be seen while that would let an interrupt through.</summary>
     [KernelFunction("update_cr8_intercept", File = "arch/x86/kvm/x86.c")]
     internal void UpdateCr8Intercept()
     {
         using var _ = FunctionTrace.Enter("update_cr8_intercept");
+        if (Apic is not { ApicvActive: false } apic)
+            return;
+        int maxIrr = apic.VapicAddr == 0 ? apic.LapicFindHighestIrr() : -1;
+        if (maxIrr != -1)
+            maxIrr >>= 4;
+        Ops.UpdateCr8Intercept(this, (int)apic.GetCr8(), maxIrr);
     }
 
     [KernelFunction("__kvm_set_xcr", File = "arch/x86/kvm/x86.c")]

@@ -19,9 +19,11 @@ public unsafe partial class X86Vcpu
         get
         {
             FunctionTrace.Leaf("kvm_vcpu_is_reset_bsp");
-            return Vm.BspVcpuId == (uint)VcpuId;
+            return IsResetBspUntraced;
         }
     }
+
+    private bool IsResetBspUntraced => Vm.BspVcpuId == (uint)VcpuId;
 
     /// <summary>The body of kvm_arch_vcpu_create: 0, -ENOMEM, or what the vendor's vcpu_create returns. A failure leaves nothing behind.</summary>
     internal KvmResult Create()
@@ -31,15 +33,28 @@ public unsafe partial class X86Vcpu
         RegsAvail = ~0u;
         RegsDirty = ~0u;
         FunctionTrace.Leaf("kvm_gpc_init");
-        MpState = KVM_MP_STATE_RUNNABLE;
+        MpState = !Vm.IrqchipInKernel || IsResetBspUntraced ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
         int r = MmuCreate();
         if (r < 0)
             return r;
 
         r = -ENOMEM;
+        if (Vm.IrqchipInKernel)
+        {
+            if (!KvmLapic.Create(this))
+                goto fail_mmu_destroy;
+
+            // Whatever speaks against APICv now: the request makes the vCPU look again before it first runs.
+            if (Arch.EnableApicv)
+            {
+                Apic!.ApicvActive = true;
+                MakeRequest(KVM_REQ_APICV_UPDATE);
+            }
+        }
+
         PioData = (byte*)host.Pages.AllocPage("pio_data");
         if (PioData == null)
-            goto fail_mmu_destroy;
+            goto fail_free_lapic;
         if (host.Faults.ShouldFail("kcalloc", "mce_banks") || host.Faults.ShouldFail("kcalloc", "mci_ctl2_banks") || host.Faults.ShouldFail("zalloc_cpumask_var", "wbinvd_dirty_mask"))
             goto fail_free_mce_banks;
         McgCap = KVM_MAX_MCE_BANKS;
@@ -87,6 +102,8 @@ public unsafe partial class X86Vcpu
     fail_free_mce_banks:
         host.Pages.FreePage((ulong)PioData);
         PioData = null;
+    fail_free_lapic:
+        KvmLapic.Free(this);
     fail_mmu_destroy:
         MmuDestroy();
         return r;
@@ -102,7 +119,7 @@ public unsafe partial class X86Vcpu
         FunctionTrace.Leaf("kvm_hv_vcpu_uninit");
         using (FunctionTrace.Enter("kvm_pmu_destroy"))
             Arch.PmuOps.Reset(this);
-        FunctionTrace.Leaf("kvm_free_lapic");
+        KvmLapic.Free(this);
         int index = Vm.Srcu.ReadLock();
         MmuDestroy();
         Vm.Srcu.ReadUnlock(index);
@@ -134,6 +151,8 @@ public unsafe partial class X86Vcpu
             }
 
             FunctionTrace.Leaf("kvm_lapic_hv_timer_in_use");
+            if (Apic is { HvTimerInUse: true } apic)
+                apic.RestartHvTimer();
             if (!Vm.UseMasterClock || Cpu == -1)
                 MakeRequest(KVM_REQ_GLOBAL_CLOCK_UPDATE);
             if (Cpu != cpu)
@@ -146,20 +165,6 @@ public unsafe partial class X86Vcpu
             MakeRequest(KVM_REQ_STEAL_UPDATE);
     }
 
-    /// <summary>The local APIC's part of a reset that a userspace APIC leaves to KVM: the base MSR.</summary>
-    [KernelFunction("kvm_lapic_reset", File = "arch/x86/kvm/lapic.c")]
-    private void LapicReset(bool initEvent)
-    {
-        using var _ = FunctionTrace.Enter("kvm_lapic_reset");
-        Ops.ApicvPreStateRestore(this);
-        if (initEvent)
-            return;
-        ulong value = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE;
-        if (IsResetBsp)
-            value |= MSR_IA32_APICBASE_BSP;
-        LapicSetBase(value);
-    }
-
     /// <summary>RESET (at creation) or INIT.</summary>
     [KernelFunction("kvm_vcpu_reset", File = "arch/x86/kvm/x86.c")]
     public void Reset(bool initEvent)
@@ -168,7 +173,7 @@ public unsafe partial class X86Vcpu
         ulong oldCr0 = ReadCr0();
         if (IsGuestMode)
             Ops.NestedOps.LeaveNested(this);
-        LapicReset(initEvent);
+        KvmLapic.Reset(this, initEvent);
         Hflags = 0;
         ResetEvents();
 

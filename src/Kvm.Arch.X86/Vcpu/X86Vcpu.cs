@@ -216,7 +216,4 @@ public abstract unsafe partial class X86Vcpu : KvmVcpu
     public int LastVmentryCpu = -1;
     public bool GuestStateProtected;
     public bool PdptrsFromUserspace;
-
-    /// <summary>True while the in-kernel local APIC does not exist: userspace owns the interrupt controllers.</summary>
-    public bool LapicInKernel => false;
 }

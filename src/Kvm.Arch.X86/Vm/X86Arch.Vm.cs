@@ -89,7 +89,7 @@ public sealed partial class X86Arch
     public void SyncEvents(KvmVm vm)
     {
         using var _ = FunctionTrace.Enter("kvm_arch_sync_events");
-        FunctionTrace.Leaf("kvm_free_pit");
+        KvmPit.Free((X86Vm)vm);
     }
 
     [KernelFunction("kvm_arch_pre_destroy_vm", File = "arch/x86/kvm/x86.c")]
@@ -125,8 +125,8 @@ public sealed partial class X86Arch
 
         ops?.VmDestroy(vm);
         vm.MsrFilter = null;
-        FunctionTrace.Leaf("kvm_pic_destroy");
-        FunctionTrace.Leaf("kvm_ioapic_destroy");
+        KvmPic.Destroy(vm);
+        KvmIoapic.Destroy(vm);
         vm.DestroyVcpus();
         vm.PmuEventFilter = null;
         vm.MmuUninitVm();
@@ -204,6 +204,8 @@ public sealed partial class X86Arch
     {
         using var _ = FunctionTrace.Enter("kvm_arch_create_vcpu_debugfs");
         int files = KvmCaps.HasTscControl ? 4 : 2;
+        if (((X86Vcpu)vcpu).LapicInKernel)
+            files++;
         for (int i = 0; i < files; i++)
             FunctionTrace.Leaf("debugfs_create_file");
     }

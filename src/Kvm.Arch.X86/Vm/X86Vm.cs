@@ -74,14 +74,5 @@ public abstract partial class X86Vm : KvmVm
     public ulong TssAddr;
     public ulong IdentityMapAddr;
 
-    /// <summary>irqchip_in_kernel: the model has no in-kernel interrupt controller yet.</summary>
-    public bool IrqchipInKernel => false;
-
-    /// <summary>irqchip_split.</summary>
-    public bool IrqchipSplit => false;
-
-    /// <summary>pic_in_kernel.</summary>
-    public bool PicInKernel => false;
-
     public bool CheckHasQuirk(ulong quirk) => (DisabledQuirks & quirk) == 0;
 }

@@ -120,6 +120,7 @@ public sealed partial class Host : IDisposable
         if (_disposed) return;
         _disposed = true;
         foreach (HostProcess process in Processes) process.Exit();
+        StopTimers();
         Pages.Dispose();
     }
 }

@@ -70,6 +70,9 @@ public sealed class HostCpu
     /// <summary>smp_send_reschedule: makes a guest that runs here exit and its thread look at its flags.</summary>
     public void SendReschedule() => Hardware?.RaiseInterrupt(Host.RescheduleVector);
 
+    /// <summary>apic->send_IPI: an interrupt for this CPU. Any thread.</summary>
+    public void SendVector(byte vector) => Hardware?.RaiseInterrupt(vector);
+
     internal void Enqueue(CpuCall call)
     {
         _calls.Enqueue(call);

@@ -44,6 +44,14 @@ internal static unsafe partial class LibC
     }
 #pragma warning restore CS8981
 
+    /// <summary><c>struct timespec</c>.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct TimeSpec
+    {
+        public long tv_sec;
+        public long tv_nsec;
+    }
+
     /// <summary><c>struct sigaction</c> of glibc and musl on x86-64.</summary>
     [StructLayout(LayoutKind.Sequential)]
     public struct SigAction
@@ -74,6 +82,9 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int poll(pollfd* fds, nuint nfds, int timeout);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int ppoll(pollfd* fds, nuint nfds, TimeSpec* timeout, void* sigmask);
 
     /// <summary>The first real-time signal that the C library leaves free.</summary>
     [LibraryImport("libc")]

@@ -99,17 +99,32 @@ public interface IKvmArch
 
     // --- interrupts of VMs with an in-kernel interrupt controller; the defaults answer as a VM without one ---------------------------------
 
-    /// <summary>kvm_irqfd_assign, flags checked.</summary>
-    KvmResult IrqfdAssign(KvmVm vm, in kvm_irqfd args) => Errno.EINVAL;
-
-    /// <summary>kvm_irqfd_deassign of an eventfd; 0 also when it is not bound.</summary>
-    KvmResult IrqfdDeassign(KvmVm vm, EventfdContext eventfd, uint gsi) => 0;
+    /// <summary>kvm_arch_irqfd_allowed.</summary>
+    bool IrqfdAllowed(KvmVm vm, in kvm_irqfd args) => false;
 
     /// <summary>kvm_arch_can_set_irq_routing.</summary>
     bool CanSetIrqRouting(KvmVm vm) => false;
 
-    /// <summary>kvm_set_irq_routing.</summary>
-    KvmResult SetIrqRouting(KvmVm vm, ReadOnlySpan<kvm_irq_routing_entry> entries) => Errno.EINVAL;
+    /// <summary>kvm_set_routing_entry: fills the entry in; -EINVAL for a chip, pin or type that there is not.</summary>
+    KvmResult SetRoutingEntry(KvmVm vm, KvmKernelIrqRoutingEntry entry, in kvm_irq_routing_entry user) => Errno.EINVAL;
+
+    /// <summary>kvm_arch_irq_routing_update: the new table is visible, irq_lock is held.</summary>
+    void IrqRoutingUpdate(KvmVm vm)
+    {
+    }
+
+    /// <summary>kvm_arch_post_irq_routing_update.</summary>
+    void PostIrqRoutingUpdate(KvmVm vm)
+    {
+    }
+
+    /// <summary>kvm_arch_post_irq_ack_notifier_list_update.</summary>
+    void PostIrqAckNotifierListUpdate(KvmVm vm)
+    {
+    }
+
+    /// <summary>kvm_arch_set_irq_inatomic: -EWOULDBLOCK (EAGAIN) when the interrupt can't be delivered without sleeping.</summary>
+    int SetIrqInatomic(KvmVm vm, KvmKernelIrqRoutingEntry entry, int sourceId, int level, bool lineStatus) => -(int)Errno.EAGAIN;
 
     /// <summary>kvm_vm_ioctl_irq_line.</summary>
     KvmResult VmIoctlIrqLine(KvmVm vm, ref kvm_irq_level level, bool lineStatus) => Errno.ENXIO;

@@ -108,7 +108,7 @@ public sealed partial class KvmModule
         using (_kvmLock.Enter())
             lock (_vmList) _vmList.Remove(vm);
         Arch.PreDestroyVm(vm);
-        FreeIrqRouting(vm);
+        vm.FreeIrqRouting();
         vm.DestroyBuses();
         vm.CoalescedMmio.Free();
         vm.Mm.UnregisterNotifier(vm);
@@ -142,12 +142,6 @@ public sealed partial class KvmModule
     private static void EventfdInit(KvmVm vm)
     {
         using var _ = FunctionTrace.Enter("kvm_eventfd_init");
-    }
-
-    [KernelFunction("kvm_free_irq_routing", File = "virt/kvm/irqchip.c")]
-    private static void FreeIrqRouting(KvmVm vm)
-    {
-        using var _ = FunctionTrace.Enter("kvm_free_irq_routing");
     }
 
     [KernelFunction("preempt_notifier_inc", File = "kernel/sched/core.c")]

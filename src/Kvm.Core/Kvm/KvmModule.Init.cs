@@ -102,6 +102,7 @@ public sealed partial class KvmModule
     out_free_1:
         CpusHardwareEnabled = null;
     out_free_0:
+        IrqfdCleanup.Dispose();
     out_irqfd:
         Arch.Exit();
     out_fail:
@@ -124,6 +125,7 @@ public sealed partial class KvmModule
         Arch.HardwareUnsetup();
         Arch.Exit();
         FunctionTrace.Leaf("kvm_irqfd_exit");
+        IrqfdCleanup.Dispose();
         CpusHardwareEnabled = null;
         VfioOpsExit();
         Vendor = null;
@@ -140,8 +142,13 @@ public sealed partial class KvmModule
     private KvmResult IrqfdInit()
     {
         using var _ = FunctionTrace.Enter("kvm_irqfd_init");
-        return Host.Faults.ShouldFail("alloc_workqueue", "kvm-irqfd-cleanup") ? Errno.ENOMEM : 0;
+        if (Host.Faults.ShouldFail("alloc_workqueue", "kvm-irqfd-cleanup")) return Errno.ENOMEM;
+        IrqfdCleanup = new HostWorker("kvm-irqfd-cleanup");
+        return 0;
     }
+
+    /// <summary>irqfd_cleanup_wq: ends irqfds whose eventfd was closed.</summary>
+    internal HostWorker IrqfdCleanup { get; private set; } = null!;
 
     [KernelFunction("kvm_async_pf_init", File = "virt/kvm/async_pf.c")]
     private KvmResult AsyncPfInit()

@@ -23,14 +23,9 @@ internal sealed class KvmVmOperations : FileOperations
     public override void Release(KvmFile file)
     {
         using var _ = FunctionTrace.Enter("kvm_vm_release");
-        IrqfdRelease();
-        ((KvmVm)file.PrivateData!).Put();
-    }
-
-    [KernelFunction("kvm_irqfd_release", File = "virt/kvm/eventfd.c")]
-    private static void IrqfdRelease()
-    {
-        using var _ = FunctionTrace.Enter("kvm_irqfd_release");
+        var vm = (KvmVm)file.PrivateData!;
+        vm.IrqfdRelease();
+        vm.Put();
     }
 
     private static KvmResult IrqLine(KvmVm vm, kvm_irq_level level) => vm.Arch.VmIoctlIrqLine(vm, ref level, lineStatus: false);

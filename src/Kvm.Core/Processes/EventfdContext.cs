@@ -9,15 +9,14 @@ public sealed class EventfdContext
     private readonly WaitQueue _wait = new();
     private readonly bool _semaphore;
     private ulong _count;
+    private IEventfdWaiter[] _waiters = [];
+    private bool _hangup;
 
     internal EventfdContext(ulong count, bool semaphore)
     {
         _count = count;
         _semaphore = semaphore;
     }
-
-    /// <summary>Called after each signal, outside the lock: irqfd's way of listening.</summary>
-    public event Action? Signaled;
 
     /// <summary>The counter.</summary>
     public ulong Count
@@ -29,18 +28,68 @@ public sealed class EventfdContext
     [Tracing.KernelFunction("eventfd_signal", File = "fs/eventfd.c")]
     public void Signal(ulong n = 1)
     {
-        lock (_gate) _count = ulong.MaxValue - _count < n ? ulong.MaxValue : _count + n;
+        lock (_gate)
+        {
+            _count = ulong.MaxValue - _count < n ? ulong.MaxValue : _count + n;
+            WakeWaiters();
+        }
+
         _wait.WakeUpAll();
-        Signaled?.Invoke();
+    }
+
+    private void WakeWaiters()
+    {
+        foreach (IEventfdWaiter waiter in _waiters)
+            if (_count > 0) waiter.OnReadable();
+    }
+
+    /// <summary>vfs_poll with a queue entry: it is told of every signal, before any reader. True when the counter is above zero already.</summary>
+    internal bool AddWaiter(IEventfdWaiter waiter)
+    {
+        lock (_gate)
+        {
+            _waiters = [.. _waiters, waiter];
+            if (_hangup) waiter.OnHangup();
+            return _count > 0;
+        }
+    }
+
+    /// <summary>eventfd_ctx_remove_wait_queue: the entry's functions do not run any more. Takes the counter.</summary>
+    internal void RemoveWaiter(IEventfdWaiter waiter)
+    {
+        lock (_gate)
+        {
+            _waiters = [.. _waiters.Where(w => w != waiter)];
+            TakeLocked(out _);
+        }
+    }
+
+    /// <summary>eventfd_ctx_do_read, with the lock held.</summary>
+    internal void DoRead() => TakeLocked(out _);
+
+    /// <summary>eventfd_release.</summary>
+    internal void Hangup()
+    {
+        lock (_gate)
+        {
+            _hangup = true;
+            foreach (IEventfdWaiter waiter in _waiters) waiter.OnHangup();
+        }
+    }
+
+    private bool TakeLocked(out ulong value)
+    {
+        value = _semaphore && _count > 0 ? 1 : _count;
+        if (_count == 0) return false;
+        _count -= value;
+        return true;
     }
 
     internal bool TryTake(out ulong value)
     {
         lock (_gate)
         {
-            value = _semaphore && _count > 0 ? 1 : _count;
-            if (_count == 0) return false;
-            _count -= value;
+            if (!TakeLocked(out value)) return false;
         }
 
         _wait.WakeUpAll();
@@ -54,10 +103,10 @@ public sealed class EventfdContext
             // The largest value that a write reaches is 2^64 - 2.
             if (ulong.MaxValue - _count <= n) return false;
             _count += n;
+            WakeWaiters();
         }
 
         _wait.WakeUpAll();
-        Signaled?.Invoke();
         return true;
     }
 

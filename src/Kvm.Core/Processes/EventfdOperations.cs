@@ -35,6 +35,8 @@ internal sealed class EventfdOperations : FileOperations
         return context.Wait(() => context.TryAdd(value)) ? 8 : Errno.EINTR;
     }
 
+    public override void Release(KvmFile file) => ((EventfdContext)file.PrivateData!).Hangup();
+
     /// <summary>EPOLLIN with a count, EPOLLOUT unless full, EPOLLERR when it overflowed.</summary>
     public override uint Poll(KvmFile file)
     {

@@ -164,10 +164,16 @@ public sealed unsafe class Mm
     /// <summary>munmap of whole pages: mappings are cut where the range ends inside them.</summary>
     internal KvmResult Unmap(ulong start, ulong length)
     {
+        // The last reference to a file goes outside the lock: its release may unmap again.
+        foreach (Vma v in UnmapLocked(start, start + length)) v.File?.Put();
+        return 0;
+    }
+
+    private Vma[] UnmapLocked(ulong start, ulong end)
+    {
         using var _ = _mmapLock.Enter();
-        ulong end = start + length;
         Vma[] hit = Overlapping(start, end);
-        if (hit.Length == 0) return 0;
+        if (hit.Length == 0) return hit;
         Invalidate(start, end, () =>
         {
             foreach (Vma v in hit) Cut(v, start, end, null);
@@ -180,8 +186,7 @@ public sealed unsafe class Mm
                 LibC.munmap((void*)from, (nuint)(to - from));
             }
         });
-        foreach (Vma v in hit) v.File?.Put();
-        return 0;
+        return hit;
     }
 
     /// <summary>mprotect: mappings are cut where the range ends inside them. -ENOMEM at the first address without a mapping of this host; what lies before has changed.</summary>

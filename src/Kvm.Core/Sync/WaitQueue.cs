@@ -16,7 +16,12 @@ public sealed class WaitQueue
     {
         Interlocked.MemoryBarrier();
         HostTask[] tasks;
-        lock (_tasks) tasks = [.. _tasks];
+        lock (_tasks)
+        {
+            if (_tasks.Count == 0) return 0;
+            tasks = [.. _tasks];
+        }
+
         return tasks.Count(t => t.WakeUp());
     }
 
