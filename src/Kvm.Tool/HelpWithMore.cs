@@ -31,11 +31,15 @@ internal sealed class HelpWithMore(HelpAction options) : SynchronousCommandLineA
           A bzImage is entered at the 64-bit entry point, in long mode with page tables that map the first 4 GiB to themselves. --entry 32 enters it in protected mode
           without paging, and --entry 16 at the real-mode setup code, which asks a small BIOS in guest memory for the memory map and switches modes itself.
           A multiboot image is always entered in protected mode.
+          Firmware (--firmware) starts where processors do after a reset, 16 bytes below 4 GiB; a kernel is then what the firmware makes of it.
 
         Examples:
           kvm run --kernel vmlinuz --timeout 60      boots; the kernel panics where it finds no root file system, and resets
           kvm run --kernel vmlinuz --initrd initrd   with an initial RAM disk
           kvm run --kernel vmlinuz --backend native  on this host's /dev/kvm
+          kvm run --firmware bios-256k.bin --fw-cfg floppyimg/boot=floppy.img      SeaBIOS boots a floppy disk
+          kvm run --firmware OVMF_CODE_4M.fd --vars my-vars.fd                     UEFI firmware and its variables
+          kvm run --firmware OVMF.fd --kernel vmlinuz                              UEFI firmware starts the kernel
           Ctrl-C ends the guest. What the guest prints goes to standard output, everything else to standard error.
         """;
 

@@ -4,10 +4,12 @@ using static Kvm.Abi.Uapi;
 
 namespace Kvm.Vmm;
 
-/// <summary>The CPUID that a guest sees: everything KVM supports, told apart for this vCPU.</summary>
+/// <summary>The CPUID that a guest sees: everything KVM supports, told apart for this vCPU; and an MSR that belongs to it.</summary>
 public static class GuestCpuid
 {
     private const ulong ApicBaseEnable = 1 << 11;  // IA32_APIC_BASE
+    private const uint MiscEnable = 0x1a0;         // IA32_MISC_ENABLE
+    private const ulong FastStrings = 1;
     private const uint ApicBit = 1 << 9;           // leaf 1 EDX
     private const uint X2ApicBit = 1 << 21;        // leaf 1 ECX
     private const uint TscDeadlineBit = 1 << 24;   // leaf 1 ECX
@@ -42,6 +44,8 @@ public static class GuestCpuid
         }
 
         vcpu.SetCpuid(entries);
+        // KVM starts it as 0. Firmware sets the bit on real machines; a kernel that finds it clear believes REP MOVS slow and does without.
+        vcpu.SetMsr(MiscEnable, vcpu.GetMsr(MiscEnable) | FastStrings);
     }
 
     private static void Adjust(ref kvm_cpuid_entry2 entry, KvmSystem kvm, uint apicId, bool irqchip)

@@ -4,7 +4,14 @@ public class CommandLineTests
 {
     /// <summary>One line that names what was wrong, one that says where to look.</summary>
     [Theory]
-    [InlineData("run", "--kernel", "kvm run --help")]
+    [InlineData("run", "nothing to run: give a kernel with --kernel, or firmware with --firmware", "kvm run --help")]
+    [InlineData("run --kernel x --vars y", "--vars is for firmware", "kvm run --help")]
+    [InlineData("run --kernel x --debugcon y", "--debugcon is for firmware", "kvm run --help")]
+    [InlineData("run --kernel x --fw-cfg a=b", "--fw-cfg is for firmware", "kvm run --help")]
+    [InlineData("run --firmware x --fw-cfg a", "--fw-cfg a: not a name, '=' and a file", "kvm run --help")]
+    [InlineData("run --firmware x --fw-cfg =b", "--fw-cfg =b: not a name, '=' and a file", "kvm run --help")]
+    [InlineData("run --firmware x --fw-cfg a=b --fw-cfg a=c", "--fw-cfg a=c: that name was given before", "kvm run --help")]
+    [InlineData("run --bios x --fw-cfg etc/this-name-has-too-many-characters-to-be-in-the-directory=b", "the name has more than 55 ASCII characters", "kvm run --help")]
     [InlineData("run --kernel", "--kernel", "kvm run --help")]
     [InlineData("run --kernel x --memory 3x", "--memory 3x: not a memory size", "kvm run --help")]
     [InlineData("run --kernel x --memory 3M", "--memory 3M: too little", "kvm run --help")]
@@ -54,6 +61,56 @@ public class CommandLineTests
             ToolRun run = ToolRun.Of("run", "--kernel", file);
             run.ExitCode.Should().Be(ExitCode.BadFile);
             run.Errors.TrimEnd().Should().NotContain("\n").And.Contain(file).And.Contain("not a bzImage");
+        }
+        finally
+        {
+            File.Delete(file);
+        }
+    }
+
+    [Fact]
+    public void Missing_firmware_is_named_with_what_to_do()
+    {
+        ToolRun run = ToolRun.Of("run", "--firmware", "no/such/bios.bin");
+        run.ExitCode.Should().Be(ExitCode.BadFile);
+        run.Errors.TrimEnd().Should().NotContain("\n").And.Contain("no/such/bios.bin").And.Contain("samples/firmware/fetch.sh");
+    }
+
+    [Theory]
+    [InlineData(4096, 'x', "4096 bytes")]
+    [InlineData(65537, 'x', "65537 bytes")]
+    [InlineData(131072, '\0', "blank")]
+    public void File_that_is_no_firmware_is_named_with_the_reason(int size, char fill, string reason)
+    {
+        string file = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(file, new string(fill, size));
+            ToolRun run = ToolRun.Of("run", "--firmware", file);
+            run.ExitCode.Should().Be(ExitCode.BadFile);
+            run.Errors.TrimEnd().Should().NotContain("\n").And.Contain(file).And.Contain("not a firmware image").And.Contain(reason);
+        }
+        finally
+        {
+            File.Delete(file);
+        }
+    }
+
+    /// <summary>The firmware's other files: what can't be read or written is named before anything runs.</summary>
+    [Theory]
+    [InlineData("--vars", "no/such/vars.fd", "cannot read the variables")]
+    [InlineData("--fw-cfg", "etc/x=no/such/file", "cannot read the file for --fw-cfg")]
+    [InlineData("--debugcon", "no/such/folder/log", "cannot write the debug output")]
+    [InlineData("--kernel", "no/such/vmlinuz", "cannot read the kernel")]
+    public void Files_beside_the_firmware_are_checked_too(string option, string value, string message)
+    {
+        string file = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(file, new string('x', 65536));
+            ToolRun run = ToolRun.Of("run", "--firmware", file, option, value);
+            run.ExitCode.Should().Be(ExitCode.BadFile);
+            run.Errors.TrimEnd().Should().NotContain("\n").And.Contain(message).And.Contain("no/such/");
         }
         finally
         {

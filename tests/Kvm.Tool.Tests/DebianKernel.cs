@@ -52,7 +52,7 @@ internal static class DebianKernel
         return File.Exists(file) ? (file, "") : (null, (errors.Result + output.Result).Split('\n')[0]);
     }
 
-    private static string CacheFolder() => Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } folder
+    internal static string CacheFolder() => Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } folder
         ? folder
         : System.IO.Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
 

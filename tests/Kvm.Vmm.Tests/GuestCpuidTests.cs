@@ -32,6 +32,38 @@ public class GuestCpuidTests
         (Leaf(kernel, 0x40000001)[0] & (AsyncPf | PvEoi | PvUnhalt)).Should().Be(0);
     }
 
+    /// <summary>The host's processor may have many; this one is alone.</summary>
+    [SkippableTheory, MemberData(nameof(All))]
+    public void One_core_shares_its_caches_with_nobody(string kernel)
+    {
+        (Leaf(kernel, 4)[0] & 0xffffc000).Should().Be(0);
+        (Leaf(kernel, 1)[1] >> 16 & 0xff).Should().Be(1, "logical processors");
+    }
+
+    [SkippableTheory, MemberData(nameof(All))]
+    public void Physical_address_bits_are_limited_and_never_more_than_the_hosts(string kernel)
+    {
+        uint host = Bits(null);
+        Bits(36).Should().Be(36);
+        Bits(60).Should().Be(host);
+
+        uint Bits(int? limit)
+        {
+            using KvmSystem kvm = Kernels.Open(kernel);
+            using var pc = new Pc(kvm, new PcOptions { Memory = 1 << 20, PhysicalBits = limit });
+            return pc.Vcpu.GetCpuid().Single(e => e.function == 0x80000008).eax & 0xff;
+        }
+    }
+
+    /// <summary>Linux prints "Disabled fast string operations", and copies without REP MOVS, where this bit is clear.</summary>
+    [SkippableTheory, MemberData(nameof(All))]
+    public void Fast_strings_are_on(string kernel)
+    {
+        using KvmSystem kvm = Kernels.Open(kernel);
+        using var pc = new Pc(kvm, new PcOptions { Memory = 1 << 20 });
+        (pc.Vcpu.GetMsr(0x1a0) & 1).Should().Be(1);
+    }
+
     /// <summary>EAX, EBX, ECX, EDX.</summary>
     private static uint[] Leaf(string kernel, uint function)
     {

@@ -1,0 +1,127 @@
+using Kvm.Vmm;
+using Kvm.Vmm.Boot;
+using Xunit.Abstractions;
+
+namespace Kvm.Tool.Tests;
+
+/// <summary>Debian's own firmware and boot programs; see <see cref="DebianFirmware"/> for where they come from and when these tests are skipped.</summary>
+public class FirmwareBootTests(ITestOutputHelper output)
+{
+    private const string MemtestConsole = "console=ttyS0,115200";
+
+    public static TheoryData<string> Cpus => ["intel", "amd"];
+
+    /// <summary>
+    /// From the reset vector: SeaBIOS finds the machine, makes tables, boots a floppy disk that fw_cfg holds; GRUB loads itself through INT 13h, shows its menu on the
+    /// serial line, prints the BIOS's memory map, and switches the machine off as SeaBIOS's ACPI tables say.
+    /// </summary>
+    [SkippableTheory, MemberData(nameof(Cpus))]
+    public void SeaBIOS_boots_GRUB_from_a_floppy_disk(string cpu)
+    {
+        string debug = Path.GetTempFileName();
+        try
+        {
+            ToolRun run = ToolRun.Of("run", "--cpu", cpu, "--memory", "64M", "--firmware", DebianFirmware.Path("bios-256k.bin"),
+                "--fw-cfg", $"floppyimg/grub={DebianFirmware.Path("grub-floppy.img")}", "--debugcon", debug, "--timeout", "150", "--stats");
+            Write(run);
+            run.Output.Should().Contain("SeaBIOS (version ").And.Contain("Booting from Floppy...").And.Contain("GRUB loading").And.Contain("GNU GRUB  version ")
+                .And.Contain("base_addr = 0x100000, length = 0x").And.Contain("base_addr = 0xfffc0000, length = 0x40000, reserved RAM");
+            run.Errors.Should().Contain("guest switched itself off");
+            run.ExitCode.Should().Be(ExitCode.Success);
+            File.ReadAllText(debug).Should().Contain("Running on QEMU (i440fx)").And.Contain("Running on KVM").And.Contain("Found QEMU fw_cfg")
+                .And.Contain("QEMU fw_cfg DMA interface supported").And.Contain("init bdf=00:01.3 id=8086:7113").And.Contain("PS2 keyboard initialized");
+        }
+        finally
+        {
+            File.Delete(debug);
+        }
+    }
+
+    /// <summary>GRUB as a multiboot image, at home in real and protected mode; it loads memtest86+ from its disk in memory and starts it in protected mode.</summary>
+    [SkippableTheory, MemberData(nameof(Cpus))]
+    public void GRUB_starts_memtest86(string cpu)
+    {
+        byte[] image = File.ReadAllBytes(DebianFirmware.Path("grub-core.img"));
+        using var guest = new SerialGuest(cpu, new PcOptions { Memory = 32 << 20 }, pc => pc.LoadMultiboot(image, "grub"));
+        guest.WaitFor(@"GRUB is on the serial line");
+        guest.WaitFor(@"\[m\] memtest86\+");
+        guest.Send("m");
+        guest.WaitFor("GRUB starts memtest86\\+");
+        Memtest(guest);
+    }
+
+    /// <summary>Started by its 64-bit and its 32-bit entry point it measures the clock with the timer, draws its screen and tests.</summary>
+    [SkippableTheory]
+    [InlineData("intel", LinuxEntry.Long64)]
+    [InlineData("amd", LinuxEntry.Long64)]
+    [InlineData("amd", LinuxEntry.Protected32)]
+    public void Memtest86_tests_memory(string cpu, LinuxEntry entry)
+    {
+        BzImage image = BzImage.Parse(File.ReadAllBytes(DebianFirmware.Path("memtest86+x64.bin")));
+        using var guest = new SerialGuest(cpu, new PcOptions { Memory = 16 << 20 }, pc => pc.LoadLinux(image, entry, MemtestConsole));
+        Memtest(guest).Should().Contain("16MB");
+    }
+
+    /// <summary>The whole path: SEC, PEI, DXE, the boot manager, and the shell that is in the image.</summary>
+    [SkippableTheory, MemberData(nameof(Cpus))]
+    public void OVMF_reaches_its_shell(string cpu)
+    {
+        FirmwareImage image = FirmwareImage.Parse(File.ReadAllBytes(DebianFirmware.Path("OVMF.fd")));
+        using var guest = new SerialGuest(cpu, Uefi, pc => pc.LoadFirmware(image));
+        output.WriteLine(guest.WaitFor(@"UEFI Interactive Shell v2\.[^\x1b]*EDK II"));
+    }
+
+    /// <summary>Code in ROM, variables in a flash: what the firmware stores there is in the file at once, and a second start finds it and has less to store.</summary>
+    [SkippableTheory, MemberData(nameof(Cpus))]
+    public void OVMF_keeps_its_variables_in_the_flash(string cpu)
+    {
+        FirmwareImage image = FirmwareImage.Parse(File.ReadAllBytes(DebianFirmware.Path("OVMF_CODE_4M.fd")));
+        byte[] fresh = File.ReadAllBytes(DebianFirmware.Path("OVMF_VARS_4M.fd")), flash = [.. fresh];
+        int first = Start(), second = Start();
+        flash.Should().NotEqual(fresh);
+        first.Should().BeGreaterThan(100, "boot options, the boot order, console devices, a monotonic counter");
+        second.Should().BeInRange(1, first / 2, "most of it is there already");
+
+        int Start()
+        {
+            int writes = 0;
+            using var guest = new SerialGuest(cpu, Uefi, pc => pc.LoadFirmware(image, flash.ToArray(), (offset, data) =>
+            {
+                writes++;
+                data.CopyTo(flash.AsSpan((int)offset));
+            }));
+            output.WriteLine(guest.WaitFor(@"BdsDxe: starting Boot0001 ""EFI Internal Shell"""));
+            return writes;
+        }
+    }
+
+    /// <summary>fw_cfg offers the kernel; OVMF starts it as the EFI program that it also is.</summary>
+    [SkippableTheory, MemberData(nameof(Cpus))]
+    public void OVMF_starts_Linux(string cpu)
+    {
+        ToolRun run = ToolRun.UntilOutput("] efi: EFI v", TimeSpan.FromMinutes(3), "run", "--cpu", cpu, "--memory", "512M", "--firmware", DebianFirmware.Path("OVMF.fd"),
+            "--kernel", DebianKernel.Path, "--append", "console=ttyS0 earlyprintk=ttyS0,115200 nokaslr");
+        Write(run);
+        run.Output.Should().Contain("] Linux version ").And.Contain("] efi: EFI v2.70 by EDK II");
+    }
+
+    /// <summary>OVMF makes page tables for all physical addresses that there are.</summary>
+    private static PcOptions Uefi => new() { Memory = 256 << 20, PhysicalBits = 40 };
+
+    /// <summary>Waits for the screen and for a test after the first.</summary>
+    private string Memtest(SerialGuest guest)
+    {
+        guest.WaitFor(@"Memtest86\+ v\d");
+        guest.WaitFor(@"CPU: 1 Cores 1 Threads");
+        string text = guest.WaitFor(@"#[1-9] +\[[A-Z]");
+        output.WriteLine(text);
+        text.Should().NotMatchRegex("Errors: *[1-9]");
+        return text;
+    }
+
+    private void Write(ToolRun run)
+    {
+        output.WriteLine(run.Errors);
+        output.WriteLine(run.Output);
+    }
+}
