@@ -137,21 +137,13 @@ public sealed unsafe partial class KvmAmd
         return BootCpuHas(X86Feature.DECODEASSISTS) ? new ReadOnlySpan<byte>(control->InstructionBytes, Math.Min((int)control->InstructionLength, 15)) : default;
     }
 
-    /// <summary>
-    /// Only without nested paging. The tables that the VMCB's CR3 then points at map guest-physical memory, which is what a guest without paging needs.
-    /// </summary>
+    /// <summary>Only without nested paging: EXITINFO1 has the error code, EXITINFO2 the address.</summary>
     [KernelFunction("pf_interception", File = "arch/x86/kvm/svm/svm.c")]
     private int PfInterception(VcpuSvm svm)
     {
         using var _ = FunctionTrace.Enter("pf_interception");
         VmcbControlArea* control = &svm.Vmcb->Control;
-        if (!svm.IsPaging)
-            return svm.MmuPageFault(control->ExitInfo2, control->ExitInfo1, InstructionBytes(svm));
-        // DIVERGES: D-SVM-2
-        svm.Run->exit_reason = (uint)KVM_EXIT_INTERNAL_ERROR;
-        svm.Run->@internal.suberror = (uint)KVM_INTERNAL_ERROR_EMULATION;
-        svm.Run->@internal.ndata = 0;
-        return 0;
+        return svm.HandlePageFault(control->ExitInfo1, control->ExitInfo2, InstructionBytes(svm));
     }
 
     [KernelFunction("npf_interception", File = "arch/x86/kvm/svm/svm.c")]

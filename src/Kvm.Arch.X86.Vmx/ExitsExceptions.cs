@@ -101,7 +101,10 @@ public sealed unsafe partial class KvmIntel
             return SimultaneousExceptions(vmx, vectInfo, intrInfo, errorCode);
         if (pageFault)
         {
-            ulong cr2 = GetExitQual(vmx);
+            // Here the kernel has a call of it.
+            ulong cr2;
+            using (FunctionTrace.Enter("vmx_get_exit_qual"))
+                cr2 = GetExitQual(vmx);
             if (kvmIntel.EnableEpt)
             {
                 vmx.FixupAndInjectPfError(cr2, (ushort)errorCode);

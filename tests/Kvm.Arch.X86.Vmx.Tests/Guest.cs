@@ -35,7 +35,7 @@ internal sealed unsafe class Guest : IDisposable
     {
         host = IntelHost.Loaded(parameters);
         int vm = host.CreateVm();
-        if (parameters.Contains("unrestricted_guest=0", StringComparison.Ordinal))
+        if (!host.Vmx.EnableUnrestrictedGuest)
             host.Process.Ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000).Should().Be((KvmResult)0);
         return new Guest(host, host.CreateVcpu(vm), vm);
     }

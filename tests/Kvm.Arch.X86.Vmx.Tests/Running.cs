@@ -9,7 +9,7 @@ namespace Kvm.Arch.X86.Vmx.Tests;
 /// <summary>Guests that run: exits to userspace, events, failed entries.</summary>
 public sealed unsafe class Running
 {
-    public static TheoryData<string> Parameters => ["", "unrestricted_guest=0", "vpid=0", "eptad=0", "pml=0", "preemption_timer=0", "enable_apicv=0 vnmi=0", "nested=1"];
+    public static TheoryData<string> Parameters => ["", "unrestricted_guest=0", "ept=0", "ept=0 vpid=0", "ept=0 emulate_invalid_guest_state=0", "vpid=0", "eptad=0", "pml=0", "preemption_timer=0", "enable_apicv=0 vnmi=0", "nested=1"];
 
     [Theory]
     [MemberData(nameof(Parameters))]
@@ -96,6 +96,7 @@ public sealed unsafe class Running
     [Theory]
     [InlineData("")]
     [InlineData("unrestricted_guest=0")]
+    [InlineData("ept=0")]
     public void An_interrupt_waits_for_IF_and_is_delivered(string parameters)
     {
         using Guest guest = Guest.Create(out IntelHost host, parameters);

@@ -332,7 +332,7 @@ public sealed partial class X86Arch : IKvmArch
         TdpEnabled = enableTdp;
         TdpRootLevel = tdpForcedRootLevel;
         MaxTdpLevel = tdpMaxRootLevel;
-        MaxHugePageLevel = enableTdp ? tdpHugePageLevel : PG_LEVEL_2M;
+        MaxHugePageLevel = enableTdp ? tdpHugePageLevel : HostX86.BootCpuHas(X86Feature.GBPAGES) ? PG_LEVEL_1G : PG_LEVEL_2M;
     }
 
     /// <summary>Root level that the vendor forces; 0: chosen by the guest's MAXPHYADDR.</summary>

@@ -113,7 +113,7 @@ public unsafe partial class X86Vcpu
         {
             bool pageFault = (emulType & EMULTYPE_PF) != 0;
             ctxt.Exception.Address = pageFault ? cr2OrGpa : 0;
-            if (pageFault)
+            if (pageFault && Mmu.RootRole.Direct)
             {
                 // With nested paging the fault's address is guest-physical: it need not be looked up again.
                 ctxt.GpaAvailable = true;
@@ -219,8 +219,24 @@ public unsafe partial class X86Vcpu
     {
         if ((emulType & EMULTYPE_ALLOW_RETRY_PF) == 0 || IsGuestMode || (emulType & EMULTYPE_PF) == 0)
             return false;
+        bool direct = Mmu.RootRole.Direct;
+        if (!direct)
+        {
+            // Only writes are emulated. Where the guest no longer allows it, the processor shall raise the fault.
+            gpa = GvaToGpaWrite(gpa, out X86Exception _);
+            if (gpa == INVALID_GPA)
+                return true;
+        }
+
         ulong pfn = Vm.GfnToPfn(Vm.Memslots().Find(gpa >> 12), gpa >> 12, true, out bool _, out ulong _);
-        return !KvmPfn.IsErrorOrNoslot(pfn);
+        if (KvmPfn.IsErrorOrNoslot(pfn))
+            return false;
+        if (direct)
+            return true;
+
+        // A table of the guest was in the way. One that the access itself goes through can't be got out of the way.
+        Vm.Shadow.UnprotectPage(gpa >> 12);
+        return (emulType & EMULTYPE_WRITE_PF_TO_SP) == 0;
     }
 
     /// <summary>retry_instruction: a faulting access that needs no emulation is repeated once by the processor.</summary>
@@ -235,6 +251,9 @@ public unsafe partial class X86Vcpu
             return false;
         LastRetryEip = EmulateCtxt.Eip;
         LastRetryAddr = gpa;
+        if (!Mmu.RootRole.Direct)
+            gpa = GvaToGpaWrite(gpa, out X86Exception _);
+        Vm.Shadow.UnprotectPage(gpa >> 12);
         return true;
     }
 

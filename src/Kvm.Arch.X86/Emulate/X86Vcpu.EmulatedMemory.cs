@@ -131,16 +131,22 @@ public unsafe partial class X86Vcpu
         return ReadGuest(gpa, value, bytes).Raw == 0;
     }
 
-    /// <summary>emulator_write_phys. A write to a page that shadow paging watches would be told to the MMU.</summary>
+    /// <summary>emulator_write_phys: a write to a table of the guest reaches what shadows it.</summary>
     [KernelFunction("write_emulate", File = "arch/x86/kvm/x86.c")]
     private bool WriteEmulate(ulong gpa, byte* value, uint bytes)
     {
         using var _ = FunctionTrace.Enter("write_emulate");
         if (WriteGuest(gpa, value, bytes).Raw < 0)
             return false;
-        using (FunctionTrace.Enter("kvm_page_track_write"))
-            FunctionTrace.Leaf("kvm_mmu_pte_write");
+        PageTrackWrite(gpa, (int)bytes);
         return true;
+    }
+
+    [KernelFunction("kvm_page_track_write", File = "arch/x86/kvm/mmu/page_track.c")]
+    private void PageTrackWrite(ulong gpa, int bytes)
+    {
+        using var _ = FunctionTrace.Enter("kvm_page_track_write");
+        Vm.Shadow.PteWrite(this, gpa, bytes);
     }
 
     [KernelFunction("vcpu_is_mmio_gpa", File = "arch/x86/kvm/x86.c")]
@@ -149,7 +155,7 @@ public unsafe partial class X86Vcpu
         FunctionTrace.Leaf("vcpu_is_mmio_gpa");
         if ((gpa & ~0xffful) == ApicDefaultPhysBase)
             return true;
-        if (!MmioInfoInCache(gpa))
+        if (!MmioInfoInCache(gpa, direct: true))
             return false;
         if (Tracepoints.Enabled)
             Tracepoints.Emit("vcpu_match_mmio", $"gva 0x{gva:x} gpa 0x{gpa:x} {(write ? "Write" : "Read")} GPA");
@@ -159,6 +165,15 @@ public unsafe partial class X86Vcpu
     private bool MmioGvaToGpa(ulong gva, bool write, out ulong gpa, out bool mmio, ref X86Exception exception)
     {
         ulong access = (Ops.GetCpl(this) == 3 ? PFERR_USER_MASK : 0) | (write ? PFERR_WRITE_MASK : 0);
+        if (MatchMmioGva(gva) && (!IsPaging || WalkMmu.PermissionFault(MmioAccess, 0, access) == 0))
+        {
+            gpa = (MmioGfn << 12) | (gva & 0xfff);
+            mmio = true;
+            if (Tracepoints.Enabled)
+                Tracepoints.Emit("vcpu_match_mmio", $"gva 0x{gva:x} gpa 0x{gpa:x} {(write ? "Write" : "Read")} GVA");
+            return true;
+        }
+
         gpa = GvaToGpa(gva, access, out X86Exception fault);
         if (gpa == INVALID_GPA)
         {
@@ -241,7 +256,10 @@ public unsafe partial class X86Vcpu
 
         // Every locked access counts as a write for dirty logging, also one that failed.
         MarkPageDirty(gpa >> 12);
-        return same ? Continue : CmpxchgFailed;
+        if (!same)
+            return CmpxchgFailed;
+        PageTrackWrite(gpa, (int)bytes);
+        return Continue;
     }
 
     private int CmpxchgAsWrite(X86EmulateContext ctxt, ulong addr, byte* value, uint bytes, ref X86Exception exception)

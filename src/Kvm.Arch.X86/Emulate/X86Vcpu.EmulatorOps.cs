@@ -97,16 +97,6 @@ public unsafe partial class X86Vcpu
             return EmulatorReadWrite(ctxt, Rip, p, 3, true, ref ctxt.Exception);
     }
 
-    /// <summary>kvm_invalidate_pcid with nested paging: the processor's cached translations go.</summary>
-    private void InvalidatePcid(ulong pcid) => MakeRequest(X86Request.KVM_REQ_TLB_FLUSH_GUEST);
-
-    private void MmuInvpcidGva(ulong gva, ulong pcid)
-    {
-        if (!IsNoncanonicalAddress(gva))
-            Ops.FlushTlbGva(this, gva);
-        Stat.Invlpg++;
-    }
-
     /// <summary>kvm_inject_realmode_interrupt: an event of a guest in real mode, on processors that cannot inject it themselves.</summary>
     [KernelFunction("kvm_inject_realmode_interrupt", File = "arch/x86/kvm/x86.c")]
     public void InjectRealmodeInterrupt(int vector, int incEip)

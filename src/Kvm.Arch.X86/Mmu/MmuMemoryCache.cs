@@ -4,12 +4,19 @@ using Kvm.Core.Tracing;
 namespace Kvm.Arch.X86;
 
 /// <summary>Pages set aside before the MMU lock is taken, so that nothing has to be allocated under it.</summary>
-/// <remarks>struct kvm_mmu_memory_cache, virt/kvm/kvm_main.c. Holds fewer objects than the kernel's 40 (DIVERGES: D-X86-2).</remarks>
-internal sealed class MmuMemoryCache(Host host, string tag, bool pages)
+/// <remarks>struct kvm_mmu_memory_cache, virt/kvm/kvm_main.c.</remarks>
+internal sealed class MmuMemoryCache(Host host, string tag, bool pages, int capacity)
 {
-    private const int Capacity = 10;
-    private readonly ulong[] objects = new ulong[Capacity];
+    /// <summary>KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE.</summary>
+    public const int KernelCapacity = 40;
+
+    /// <summary>With nested paging one fault needs 5 at most (DIVERGES: D-X86-2).</summary>
+    public const int SmallCapacity = 10;
+    private readonly ulong[] objects = new ulong[capacity];
     private int count;
+
+    /// <summary>kvm_mmu_memory_cache_nr_free_objects.</summary>
+    public int Count => count;
 
     /// <summary>Fills up when fewer than <paramref name="min"/> are left: 0 or -ENOMEM.</summary>
     [KernelFunction("kvm_mmu_topup_memory_cache", File = "virt/kvm/kvm_main.c")]
@@ -19,7 +26,7 @@ internal sealed class MmuMemoryCache(Host host, string tag, bool pages)
         using var _ = FunctionTrace.Enter("__kvm_mmu_topup_memory_cache");
         if (count >= min)
             return 0;
-        while (count < Capacity)
+        while (count < objects.Length)
         {
             ulong page;
             if (pages)

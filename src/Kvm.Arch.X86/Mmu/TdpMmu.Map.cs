@@ -172,13 +172,7 @@ public sealed unsafe partial class TdpMmu
         ulong first = gfn & ~511ul;
         if (first < slot.BaseGfn || first + 512 > slot.EndGfn)
             return PG_LEVEL_4K;
-        ulong hva = slot.GfnToHva(first);
-        if ((hva & 0x1fffff) != 0)
-            return PG_LEVEL_4K;
-        Vma? vma = vm.Mm.Find(hva);
-        if (vma is null || vma.File is not null || vma.End - hva < 0x200000 || (vma.Protection & Fcntl.PROT_READ) == 0 || (writable && (vma.Protection & Fcntl.PROT_WRITE) == 0))
-            return PG_LEVEL_4K;
-        return PG_LEVEL_2M;
+        return vm.HostMappingLevel(slot, gfn, writable);
     }
 
     /// <summary>nx_huge_pages: where a table already replaced a large page for execution, the mapping goes one level down.</summary>

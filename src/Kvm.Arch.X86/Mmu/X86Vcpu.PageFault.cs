@@ -11,27 +11,28 @@ namespace Kvm.Arch.X86;
 public unsafe partial class X86Vcpu
 {
     /// <summary>
-    /// What the vendors call with a guest-physical fault. 1: go on; 0: leave KVM_RUN; -errno. <paramref name="errorCode"/> has PFERR_* bits; RSVD means an
+    /// What the vendors call with a guest-physical fault, or with the guest's page fault when its tables are shadowed. 1: go on; 0: leave KVM_RUN; -errno. <paramref name="errorCode"/> has PFERR_* bits; RSVD means an
     /// entry that was made to fault (MMIO). <paramref name="insn"/>: instruction bytes that the hardware supplied, or empty.
     /// </summary>
     [KernelFunction("kvm_mmu_page_fault", File = "arch/x86/kvm/mmu/mmu.c")]
     public int MmuPageFault(ulong gpa, ulong errorCode, ReadOnlySpan<byte> insn)
     {
         using var _ = FunctionTrace.Enter("kvm_mmu_page_fault");
+        bool direct = Mmu.RootRole.Direct;
         if (Mmu.RootHpa == INVALID_PAGE)
             return RET_PF_RETRY;
         EmulType emulType = EmulType.EMULTYPE_PF;
         int r = RET_PF_INVALID;
         if ((errorCode & PFERR_RSVD_MASK) != 0)
         {
-            r = HandleMmioPageFault(gpa);
+            r = HandleMmioPageFault(gpa, direct);
             if (r == RET_PF_EMULATE)
                 return EmulateInstruction(gpa, emulType, insn);
         }
 
         if (r == RET_PF_INVALID)
         {
-            r = DoPageFault(gpa, (uint)errorCode);
+            r = DoPageFault(gpa, (uint)errorCode, ref emulType);
             if (Vm.BugOn(r == RET_PF_INVALID))
                 return -EIO;
         }
@@ -42,9 +43,9 @@ public unsafe partial class X86Vcpu
             return 1;
 
         // A write to a guest page table that may not be written, by the processor's own walk: nothing to emulate.
-        if ((errorCode & PFERR_NESTED_GUEST_PAGE) == PFERR_NESTED_GUEST_PAGE)
+        if (direct && (errorCode & PFERR_NESTED_GUEST_PAGE) == PFERR_NESTED_GUEST_PAGE)
             return 1;
-        if (!MmioInfoInCache(gpa) && !IsGuestMode)
+        if (!MmioInfoInCache(gpa, direct) && !IsGuestMode)
             emulType |= EmulType.EMULTYPE_ALLOW_RETRY_PF;
         return EmulateInstruction(gpa, emulType, insn);
     }
@@ -57,22 +58,34 @@ public unsafe partial class X86Vcpu
         L1tfFlushL1d = true;
         if (Tracepoints.Enabled)
             Tracepoints.Emit("kvm_page_fault", $"vcpu {VcpuId} rip 0x{Rip:x} address 0x{faultAddress:x16} error_code 0x{errorCode:x}");
+
+        // An event was being delivered: emulation would lose it, so a table that is in the way stops being watched.
+        if (EventNeedsReinjection && !Mmu.RootRole.Direct)
+        {
+            ulong gpa = GvaToGpaRead(faultAddress, out X86Exception _);
+            if (gpa != INVALID_GPA)
+                Vm.Shadow.UnprotectPage(gpa >> 12);
+        }
+
         return MmuPageFault(faultAddress, errorCode, insn);
     }
 
     /// <summary>kvm_mmu_do_page_fault.</summary>
-    private int DoPageFault(ulong gpa, uint errorCode)
+    private int DoPageFault(ulong addr, uint errorCode, ref EmulType emulType)
     {
-        var fault = KvmPageFault.Of(gpa, errorCode, Vm.NxHugePageEnabled, Arch.MaxHugePageLevel);
+        var fault = KvmPageFault.Of(addr, errorCode, Vm.NxHugePageEnabled, Arch.TdpEnabled ? Arch.MaxHugePageLevel : PG_LEVEL_1G);
+        fault.IsTdp = Arch.TdpEnabled;
         Stat.PfTaken++;
         int r;
-        using (FunctionTrace.Enter("kvm_tdp_page_fault"))
-        {
-            if (Arch.Spte.Memtype != 0)
-                FunctionTrace.Leaf("kvm_arch_has_noncoherent_dma");
-            r = DirectPageFault(ref fault);
-        }
+        if (fault.IsTdp)
+            r = TdpPageFault(ref fault);
+        else if (Mmu.RootRole.Direct)
+            r = NonpagingPageFault(ref fault);
+        else
+            r = PagingPageFault(ref fault);
 
+        if (fault.WriteFaultToShadowPgtable)
+            emulType |= EmulType.EMULTYPE_WRITE_PF_TO_SP;
         switch (r)
         {
             case RET_PF_FIXED: Stat.PfFixed++; break;
@@ -83,15 +96,26 @@ public unsafe partial class X86Vcpu
         return r;
     }
 
+    [KernelFunction("kvm_tdp_page_fault", File = "arch/x86/kvm/mmu/mmu.c")]
+    private int TdpPageFault(ref KvmPageFault fault)
+    {
+        using var _ = FunctionTrace.Enter("kvm_tdp_page_fault");
+        if (Arch.Spte.Memtype != 0)
+            FunctionTrace.Leaf("kvm_arch_has_noncoherent_dma");
+        return DirectPageFault(ref fault);
+    }
+
     [KernelFunction("direct_page_fault", File = "arch/x86/kvm/mmu/mmu.c")]
     private int DirectPageFault(ref KvmPageFault fault)
     {
         using var _ = FunctionTrace.Enter("direct_page_fault");
         fault.Slot = GfnToMemslot(fault.Gfn);
+        if (PageFaultHandlePageTrack(in fault))
+            return RET_PF_EMULATE;
         int r = FastPageFault(ref fault);
         if (r != RET_PF_INVALID)
             return r;
-        r = TopupMemoryCaches();
+        r = TopupMemoryCaches(false);
         if (r != 0)
             return r;
 
@@ -101,15 +125,30 @@ public unsafe partial class X86Vcpu
         r = FaultinPfn(ref fault);
         if (r != RET_PF_CONTINUE)
             return r;
-        r = HandleAbnormalPfn(ref fault);
+        r = HandleAbnormalPfn(ref fault, ACC_ALL);
         if (r != RET_PF_CONTINUE)
             return r;
 
-        r = RET_PF_RETRY;
         Vm.MmuLock.WriteLock();
-        if (!IsPageFaultStale(ref fault, sequence))
-            r = Vm.Mmu.Map(this, ref fault);
+        if (!Vm.TdpMmuEnabled)
+        {
+            r = Vm.MakeMmuPagesAvailable();
+            if (r == 0)
+                r = IsPageFaultStale(ref fault, sequence) ? RET_PF_RETRY : Vm.Shadow.DirectMap(this, ref fault);
+        }
+        else
+        {
+            r = IsPageFaultStale(ref fault, sequence) ? RET_PF_RETRY : Vm.Mmu.Map(this, ref fault);
+        }
+
         Vm.MmuLock.WriteUnlock();
+        ReleasePfn(in fault);
+        return r;
+    }
+
+    /// <summary>kvm_release_pfn_clean.</summary>
+    private static void ReleasePfn(in KvmPageFault fault)
+    {
         using (FunctionTrace.Enter("kvm_release_pfn_clean"))
         {
             if (!KvmPfn.IsErrorOrNoslot(fault.Pfn))
@@ -118,8 +157,14 @@ public unsafe partial class X86Vcpu
                 FunctionTrace.Leaf("kvm_release_page_clean");
             }
         }
+    }
 
-        return r;
+    /// <summary>page_fault_handle_page_track: a write to a table of the guest that stays write-protected.</summary>
+    private bool PageFaultHandlePageTrack(in KvmPageFault fault)
+    {
+        if (fault.Rsvd || !fault.Present || !fault.Write || Arch.TdpEnabled)
+            return false;
+        return Vm.Shadow.IsWriteTracked(fault.Slot, fault.Gfn);
     }
 
     [KernelFunction("kvm_faultin_pfn", File = "arch/x86/kvm/mmu/mmu.c")]
@@ -149,7 +194,7 @@ public unsafe partial class X86Vcpu
     }
 
     [KernelFunction("handle_abnormal_pfn", File = "arch/x86/kvm/mmu/mmu.c")]
-    private int HandleAbnormalPfn(ref KvmPageFault fault)
+    private int HandleAbnormalPfn(ref KvmPageFault fault, uint access)
     {
         FunctionTrace.Leaf("handle_abnormal_pfn");
         if (KvmPfn.IsError(fault.Pfn) && !KvmPfn.IsNoslot(fault.Pfn))
@@ -160,7 +205,7 @@ public unsafe partial class X86Vcpu
 
         if (fault.Slot is not null)
             return RET_PF_CONTINUE;
-        CacheMmioInfo(0, fault.Gfn, ACC_ALL & Arch.Spte.MmioAccessMask);
+        CacheMmioInfo(fault.IsTdp ? 0 : fault.Addr, fault.Gfn, access & Arch.Spte.MmioAccessMask);
         return !Arch.Spte.MmioCaching || fault.Gfn > X86Arch.MaxGfn ? RET_PF_EMULATE : RET_PF_CONTINUE;
     }
 
@@ -168,7 +213,7 @@ public unsafe partial class X86Vcpu
     private bool IsPageFaultStale(ref KvmPageFault fault, ulong sequence)
     {
         FunctionTrace.Leaf("is_page_fault_stale");
-        if (Vm.Mmu.IsObsoleteRoot(Mmu.RootHpa))
+        if (Vm.TdpMmuEnabled ? Vm.Mmu.IsObsoleteRoot(Mmu.RootHpa) : Vm.Shadow.IsStale(this))
             return true;
         return fault.Slot is not null && Vm.MmuInvalidateRetryHva(sequence, fault.Hva);
     }
@@ -188,8 +233,8 @@ public unsafe partial class X86Vcpu
         int ret = RET_PF_INVALID;
         for (int retry = 0; retry < 4; retry++)
         {
-            ulong* sptep = Vm.Mmu.LastSptep(Mmu.RootHpa, Mmu.RootLevel, fault.Gfn, out ulong spte, out int level);
-            if (!IsShadowPresent(spte))
+            ulong* sptep = LastSptep(fault.Addr, out ulong spte, out int level);
+            if (!IsShadowPresent(spte) || !IsLast(spte, level))
                 break;
             bool allowed = fault.Write ? IsWritable(spte) : !fault.Exec || IsExecutable(spte);
             if (allowed)
@@ -225,19 +270,23 @@ public unsafe partial class X86Vcpu
         return ret;
     }
 
+    /// <summary>The entry where the walk for a fault's address ends; inside a lockless section.</summary>
+    private ulong* LastSptep(ulong addr, out ulong spte, out int level) =>
+        Vm.TdpMmuEnabled ? Vm.Mmu.LastSptep(Mmu.RootHpa, Mmu.RootLevel, addr >> 12, out spte, out level) : ShadowMmu.LastSptep(Mmu, addr, out spte, out level);
+
     private bool IsExecutable(ulong spte) => Arch.Spte.X != 0 ? (spte & Arch.Spte.X) != 0 : (spte & Arch.Spte.Nx) == 0;
 
     /// <summary>A fault on an entry that was made to fault: emulate while its generation is the memslots', else map anew.</summary>
     [KernelFunction("handle_mmio_page_fault", File = "arch/x86/kvm/mmu/mmu.c")]
-    private int HandleMmioPageFault(ulong gpa)
+    private int HandleMmioPageFault(ulong addr, bool direct)
     {
-        if (MmioInfoInCache(gpa))
+        if (MmioInfoInCache(addr, direct))
             return RET_PF_EMULATE;
         HostTask task = HostTask.Current;
         task.LocalIrqDisable();
         Volatile.Write(ref Mode, VcpuMode.READING_SHADOW_PAGE_TABLES);
         Interlocked.MemoryBarrier();
-        Vm.Mmu.LastSptep(Mmu.RootHpa, Mmu.RootLevel, gpa >> 12, out ulong spte, out int _);
+        LastSptep(addr, out ulong spte, out int _);
         Volatile.Write(ref Mode, VcpuMode.OUTSIDE_GUEST_MODE);
         task.LocalIrqEnable();
 
@@ -246,7 +295,11 @@ public unsafe partial class X86Vcpu
         ulong generation = Volatile.Read(ref Memslots.Generation);
         if ((generation & KvmLimits.KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS) != 0 || (generation & MMIO_SPTE_GEN_MASK) != MmioGeneration(spte))
             return RET_PF_INVALID;
-        CacheMmioInfo(0, Arch.Spte.MmioGfn(spte), Arch.Spte.MmioAccess(spte));
+        ulong gfn = Arch.Spte.MmioGfn(spte);
+        uint access = Arch.Spte.MmioAccess(spte);
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("handle_mmio_page_fault", $"addr:{(direct ? 0 : addr):x} gfn {gfn:x} access {access:x}");
+        CacheMmioInfo(direct ? 0 : addr, gfn, access);
         return RET_PF_EMULATE;
     }
 }

@@ -8,13 +8,6 @@ namespace Kvm.Arch.X86;
 /// <remarks>The guest's own page tables: guest-virtual to guest-physical, as the processor would translate.</remarks>
 public unsafe partial class X86Vcpu
 {
-    private const ulong PtPresent = 1;
-    private const ulong PtWritable = 2;
-    private const ulong PtUser = 4;
-    private const ulong PtAccessed = 0x20;
-    private const ulong PtDirty = 0x40;
-    private const ulong PtPageSize = 0x80;
-    private const ulong PtNx = 1ul << 63;
     private const ulong PtAddress = 0x000ffffffffff000;
 
     /// <summary>
@@ -31,138 +24,165 @@ public unsafe partial class X86Vcpu
             return gva;
         }
 
-        using var _ = FunctionTrace.Enter(mmu.GuestLevel == 2 ? "paging32_gva_to_gpa" : "paging64_gva_to_gpa");
-        return WalkAddr(mmu, gva, access, out exception);
-    }
-
-    private ulong Fault(out X86Exception exception, ulong gva, ulong access, bool present, bool reserved)
-    {
-        uint code = (uint)access & (PFERR_WRITE_MASK | PFERR_USER_MASK);
-        if ((access & PFERR_FETCH_MASK) != 0 && (WalkMmu.EferNx && WalkMmu.GuestLevel > 2 || WalkMmu.Cr4Smep))
-            code |= PFERR_FETCH_MASK;
-        if (present)
-            code |= PFERR_PRESENT_MASK;
-        if (reserved)
-            code |= PFERR_RSVD_MASK;
-        exception = new X86Exception { Vector = PF_VECTOR, ErrorCodeValid = true, ErrorCode = (ushort)code, Address = gva };
+        using var _ = FunctionTrace.Enter(mmu.GuestLevel == PT32_ROOT_LEVEL ? "paging32_gva_to_gpa" : "paging64_gva_to_gpa");
+        if (WalkAddr(out GuestWalker walker, mmu, gva, access))
+            return (walker.Gfn << 12) | (gva & 0xfff);
+        exception = walker.Fault;
         return INVALID_GPA;
     }
 
+    /// <summary>Walks the guest's tables as its processor would, and sets accessed and dirty bits in them. False: the page fault that the guest gets is in the result.</summary>
     [KernelFunction("paging64_walk_addr_generic", File = "arch/x86/kvm/mmu/paging_tmpl.h")]
-    private ulong WalkAddr(KvmMmu mmu, ulong gva, ulong access, out X86Exception exception)
+    private bool WalkAddr(out GuestWalker walker, KvmMmu mmu, ulong addr, ulong access)
     {
-        exception = default;
-        int level = mmu.GuestLevel;
-        bool wide = level > 2;
-        int bits = wide ? 9 : 10;
-        ulong table = ReadCr3();
-        if (level == 3)
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_mmu_pagetable_walk", $"addr {addr:x} pferr {access:x} {MmuTrace.Flags((uint)access)}");
+        for (; ; )
         {
-            ulong pdptr = PdptrRead((int)(gva >> 30) & 3);
-            if ((pdptr & PtPresent) == 0)
-                return Fault(out exception, gva, access, false, false);
-            table = pdptr;
-            level = 2;
+            int r = WalkAddrOnce(out walker, mmu, addr, access);
+            if (r <= 0)
+                return r == 0;
+        }
+    }
+
+    /// <summary>0: translated; 1: an entry changed meanwhile, walk again; -1: fault.</summary>
+    private int WalkAddrOnce(out GuestWalker walker, KvmMmu mmu, ulong addr, ulong access)
+    {
+        walker = default;
+        int level = mmu.GuestLevel;
+        bool wide = level > PT32_ROOT_LEVEL;
+        ulong walkNx = wide ? SpteMasks.PT64_NX_MASK : 0;
+        ulong addressMask = wide ? PtAddress : 0xfffff000;
+        ulong pte = ReadCr3();
+        if (level == PT32E_ROOT_LEVEL)
+        {
+            pte = PdptrRead((int)(addr >> 30) & 3);
+            TraceElement(pte, level);
+            if ((pte & SpteMasks.PT_PRESENT_MASK) == 0)
+                return WalkFault(ref walker, mmu, addr, access, 0);
+            level--;
         }
 
-        table &= wide ? PtAddress : 0xfffff000;
-        ulong rights = PtWritable | PtUser;
-        ulong noExecute = 0;
+        walker.MaxLevel = level;
+        int bits = wide ? 9 : 10;
+        int size = wide ? 8 : 4;
+        ulong pteAccess = ~0ul;
         for (; ; level--)
         {
-            int index = (int)(gva >> (12 + (bits * (level - 1)))) & ((1 << bits) - 1);
-            ulong entryGpa = table + (ulong)(index * (wide ? 8 : 4));
-            ulong entry = 0;
-            if (ReadGuestPage(entryGpa >> 12, &entry, (int)(entryGpa & 0xfff), wide ? 8 : 4).IsError)
-                return Fault(out exception, gva, access, false, false);
-            if ((entry & PtPresent) == 0)
-                return Fault(out exception, gva, access, false, false);
-            bool last = level == 1 || ((entry & PtPageSize) != 0 && (level == 2 ? wide || mmu.Cr4Pse : level == 3));
-            if (HasReservedBits(mmu, entry, level, last, wide))
-                return Fault(out exception, gva, access, true, true);
+            walker.Level = level;
+            ulong ptAccess = pteAccess;
+            ulong offset = ((addr >> (12 + (bits * (level - 1)))) & ((1ul << bits) - 1)) * (ulong)size;
+            ulong table = pte & addressMask;
+            walker.TableGfn[level - 1] = table >> 12;
+            walker.PteGpa[level - 1] = table + offset;
+            ulong hva = GfnToHvaProt(table >> 12, out walker.PteWritable[level - 1]);
+            if (KvmLimits.IsErrorHva(hva) || !Vm.Mm.ReadAtomic(hva + offset, size, out pte))
+                return WalkFault(ref walker, mmu, addr, access, 0);
+            walker.PteHva[level - 1] = hva + offset;
+            TraceElement(pte, level);
 
-            rights &= entry;
-            noExecute |= wide ? entry & PtNx : 0;
-            if (!last)
+            // Not-executable is turned round, so that rights can be combined by AND.
+            pteAccess = ptAccess & (pte ^ walkNx);
+            if ((pte & SpteMasks.PT_PRESENT_MASK) == 0)
+                return WalkFault(ref walker, mmu, addr, access, 0);
+            if (mmu.IsRsvdBitsSet(pte, level))
+                return WalkFault(ref walker, mmu, addr, access, PFERR_RSVD_MASK | PFERR_PRESENT_MASK);
+            walker.Ptes[level - 1] = pte;
+            walker.PtAccess[level - 1] = GpteAccess(ptAccess ^ walkNx);
+            if (IsLastGpte(mmu, level, pte, wide))
+                break;
+        }
+
+        bool write = (access & PFERR_WRITE_MASK) != 0;
+        walker.PteAccess = GpteAccess(pteAccess ^ walkNx);
+        uint error = mmu.PermissionFault(walker.PteAccess, wide ? (uint)(pte >> 59) & 0xf : 0, access);
+        if (error != 0)
+            return WalkFault(ref walker, mmu, addr, access, error);
+
+        int shift = 12 + (bits * (level - 1));
+        walker.Gfn = ((pte & addressMask & ~((1ul << shift) - 1)) | (addr & ((1ul << shift) - 1))) >> 12;
+        if (!wide && level > PG_LEVEL_4K)
+            walker.Gfn += (pte & 0x1e000) << 7; // address bits 35:32
+
+        bool upToDate = (pteAccess & SpteMasks.PT_ACCESSED_MASK) != 0;
+        if (!write)
+            walker.PteAccess = ProtectCleanGpte(walker.PteAccess, pte);
+        else
+            upToDate &= (pte & SpteMasks.PT_DIRTY_MASK) != 0;
+        if (upToDate)
+            return 0;
+        int r = UpdateAccessedDirtyBits(ref walker, write, wide);
+        return r < 0 ? WalkFault(ref walker, mmu, addr, access, 0) : r;
+    }
+
+    private static void TraceElement(ulong pte, int level)
+    {
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_mmu_paging_element", $"pte {pte:x} level {level}");
+    }
+
+    private int WalkFault(ref GuestWalker walker, KvmMmu mmu, ulong addr, ulong access, uint error)
+    {
+        error |= (uint)access & (PFERR_WRITE_MASK | PFERR_USER_MASK);
+        if ((access & PFERR_FETCH_MASK) != 0 && (mmu.EferNx || mmu.Cr4Smep))
+            error |= PFERR_FETCH_MASK;
+        walker.Fault = new X86Exception { Vector = PF_VECTOR, ErrorCodeValid = true, ErrorCode = (ushort)error, Address = addr };
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_mmu_walker_error", $"pferr {error:x} {MmuTrace.Flags(error)}");
+        return -1;
+    }
+
+    /// <summary>gpte_access: ACC_* of an entry.</summary>
+    internal static uint GpteAccess(ulong gpte) => (uint)(gpte & (SpteMasks.PT_PRESENT_MASK | SpteMasks.PT_WRITABLE_MASK | SpteMasks.PT_USER_MASK)) ^ (uint)(gpte >> 63);
+
+    /// <summary>protect_clean_gpte: no write access through an entry that is not dirty yet, so that the first write is seen.</summary>
+    internal static uint ProtectCleanGpte(uint access, ulong gpte) => (gpte & SpteMasks.PT_DIRTY_MASK) != 0 ? access : access & ~ACC_WRITE_MASK;
+
+    /// <summary>is_last_gpte: bit 7 ends the walk, but for 4-byte entries without PSE, where it means nothing.</summary>
+    private static bool IsLastGpte(KvmMmu mmu, int level, ulong gpte, bool wide) =>
+        level == PG_LEVEL_4K || ((gpte & SpteMasks.PT_PAGE_SIZE_MASK) != 0 && (wide || mmu.Cr4Pse));
+
+    /// <summary>update_accessed_dirty_bits: with a compare-and-exchange, other processors walk the same tables. 0; 1: walk again; -1: the memory is gone.</summary>
+    private int UpdateAccessedDirtyBits(ref GuestWalker walker, bool write, bool wide)
+    {
+        for (int level = walker.MaxLevel; level >= walker.Level; level--)
+        {
+            ulong old = walker.Ptes[level - 1];
+            ulong pte = old;
+            if ((pte & SpteMasks.PT_ACCESSED_MASK) == 0)
             {
-                SetAccessedDirty(entryGpa, entry, PtAccessed, wide);
-                table = entry & (wide ? PtAddress : 0xfffff000);
-                continue;
+                TraceSetBit("kvm_mmu_set_accessed_bit", walker.PteGpa[level - 1]);
+                pte |= SpteMasks.PT_ACCESSED_MASK;
             }
 
-            if (PermissionFault(mmu, rights, noExecute != 0, access))
-                return Fault(out exception, gva, access, true, false);
-            bool write = (access & PFERR_WRITE_MASK) != 0;
-            SetAccessedDirty(entryGpa, entry, write ? PtAccessed | PtDirty : PtAccessed, wide);
-            return LeafAddress(entry, level, wide, gva);
+            if (level == walker.Level && write && (pte & SpteMasks.PT_DIRTY_MASK) == 0)
+            {
+                TraceSetBit("kvm_mmu_set_dirty_bit", walker.PteGpa[level - 1]);
+                pte |= SpteMasks.PT_DIRTY_MASK;
+            }
+
+            // In a read-only slot the bits stay as they are.
+            if (pte == old || !walker.PteWritable[level - 1])
+                continue;
+            ulong hva = walker.PteHva[level - 1];
+            if (Vm.Mm.GetUserPage(hva, true) == 0)
+                return -1;
+            bool same = wide
+                ? Interlocked.CompareExchange(ref *(ulong*)hva, pte, old) == old
+                : Interlocked.CompareExchange(ref *(uint*)hva, (uint)pte, (uint)old) == (uint)old;
+            if (!same)
+                return 1;
+            MarkPageDirty(walker.TableGfn[level - 1]);
+            walker.Ptes[level - 1] = pte;
         }
+
+        return 0;
     }
 
-    private static ulong LeafAddress(ulong entry, int level, bool wide, ulong gva)
+    private static void TraceSetBit(string name, ulong gpa)
     {
-        int shift = wide ? 12 + (9 * (level - 1)) : 12 + (10 * (level - 1));
-        ulong offset = gva & ((1ul << shift) - 1);
-        if (wide)
-            return (entry & PtAddress & ~((1ul << shift) - 1)) | offset;
-
-        // PSE-36: bits 20:13 of a 4 MiB entry are address bits 39:32.
-        ulong high = level == 2 ? ((entry >> 13) & 0xff) << 32 : 0;
-        return (entry & 0xfffff000 & ~((1ul << shift) - 1)) | high | offset;
-    }
-
-    private bool HasReservedBits(KvmMmu mmu, ulong entry, int level, bool last, bool wide)
-    {
-        if (!wide)
-            return level == 2 && last && (entry & (1ul << 21)) != 0;
-        ulong reserved = ReservedGpaBits & 0x000fffffffffffff;
-        if (!mmu.EferNx)
-            reserved |= PtNx;
-        if (mmu.GuestLevel == 3)
-            reserved |= X86Bits.RsvdBits(Maxphyaddr, 62);
-        if (last && level > 1)
-            reserved |= X86Bits.RsvdBits(13, 11 + (9 * (level - 1)));
-        if (!last && level >= 4)
-            reserved |= PtPageSize;
-        if (last && level == 3 && !GuestCpuidHas(X86Feature.GBPAGES))
-            reserved |= PtPageSize;
-        return (entry & reserved) != 0;
-    }
-
-    /// <summary>permission_fault: user/supervisor, write protection, execute disable, SMEP and SMAP.</summary>
-    private bool PermissionFault(KvmMmu mmu, ulong rights, bool noExecute, ulong access)
-    {
-        bool user = (access & PFERR_USER_MASK) != 0;
-        bool userPage = (rights & PtUser) != 0;
-        if (user && !userPage)
-            return true;
-        if ((access & PFERR_WRITE_MASK) != 0 && (rights & PtWritable) == 0 && (user || mmu.Cr0Wp))
-            return true;
-        if ((access & PFERR_FETCH_MASK) != 0)
-            return (mmu.EferNx && noExecute) || (!user && userPage && mmu.Cr4Smep);
-        if (user || !userPage || !mmu.Cr4Smap)
-            return false;
-
-        // Supervisor data access to a user page: allowed for explicit accesses while RFLAGS.AC is set.
-        bool explicitAccess = (access & PFERR_IMPLICIT_ACCESS) == 0;
-        return !(explicitAccess && (Ops.GetRflags(this) & X86_EFLAGS_AC) != 0);
-    }
-
-    /// <summary>update_accessed_dirty_bits: with a locked compare-and-exchange, other processors walk the same tables.</summary>
-    private void SetAccessedDirty(ulong entryGpa, ulong entry, ulong bits, bool wide)
-    {
-        if ((entry & bits) == bits)
-            return;
-        ulong hva = GfnToHvaProt(entryGpa >> 12, out bool writable);
-        if (!writable || KvmLimits.IsErrorHva(hva))
-            return;
-        hva += entryGpa & 0xfff;
-        if (Vm.Mm.GetUserPage(hva, true) == 0)
-            return;
-        if (wide)
-            Interlocked.CompareExchange(ref *(ulong*)hva, entry | bits, entry);
-        else
-            Interlocked.CompareExchange(ref *(uint*)hva, (uint)(entry | bits), (uint)entry);
-        MarkPageDirty(entryGpa >> 12);
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit(name, $"gpa {gpa:x}");
     }
 
     /// <summary>kvm_mmu_gva_to_gpa_system: no permission is asked for.</summary>

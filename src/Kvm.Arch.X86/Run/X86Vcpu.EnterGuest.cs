@@ -190,7 +190,7 @@ public unsafe partial class X86Vcpu
         if (CheckRequest(KVM_REQ_CLOCK_UPDATE))
             GuestTimeUpdate();
         if (CheckRequest(KVM_REQ_MMU_SYNC))
-            FunctionTrace.Leaf("kvm_mmu_sync_roots");
+            MmuSyncRoots();
         if (CheckRequest(KVM_REQ_LOAD_MMU_PGD))
             LoadMmuPgd();
         if (CheckRequest(KVM_REQ_TLB_FLUSH))
@@ -264,8 +264,20 @@ public unsafe partial class X86Vcpu
 
         if (CheckRequest(KVM_REQ_TLB_FLUSH_GUEST))
         {
-            Stat.TlbFlush++;
-            Ops.FlushTlbGuest(this);
+            FlushTlbGuest();
         }
+    }
+
+    /// <summary>kvm_vcpu_flush_tlb_guest: the guest flushes all of its translations; what shadows its tables has to follow.</summary>
+    private void FlushTlbGuest()
+    {
+        Stat.TlbFlush++;
+        if (!Arch.TdpEnabled)
+        {
+            MmuSyncRoots();
+            MmuSyncPrevRoots();
+        }
+
+        Ops.FlushTlbGuest(this);
     }
 }

@@ -38,6 +38,9 @@ public partial class X86Vcpu
                 return false;
         }
 
+        // The four roots stand for these entries.
+        if (!Arch.TdpEnabled && !pdpte.SequenceEqual(WalkMmu.Pdptrs))
+            Vm.Shadow.FreeRoots(Mmu, ShadowMmu.RootCurrent);
         pdpte.CopyTo(WalkMmu.Pdptrs);
         RegisterMarkDirty(VCPU_EXREG_PDPTR);
         MakeRequest(KVM_REQ_LOAD_MMU_PGD);
@@ -61,10 +64,11 @@ public partial class X86Vcpu
     {
         using var _ = FunctionTrace.Enter("kvm_post_set_cr0");
 
-        // CR0.WP changes how guest tables are walked, not the tables that the processor walks for the guest.
-        if ((cr0 ^ oldCr0) == X86_CR0_WP)
+        // With nested paging CR0.WP changes how guest tables are walked, not the tables that the processor walks for the guest.
+        if ((cr0 ^ oldCr0) == X86_CR0_WP && (Arch.TdpEnabled || (cr0 & X86_CR0_PG) == 0))
         {
-            InitMmu();
+            if ((cr0 & X86_CR0_PG) != 0)
+                InitMmu();
             return;
         }
 
@@ -127,6 +131,10 @@ public partial class X86Vcpu
         if ((changed & KVM_MMU_CR4_ROLE_BITS) != 0)
             MmuResetContext();
 
+        // Remembered roots have no PCID: they would be taken for those of PCID 0.
+        if (!Arch.TdpEnabled && (cr4 & X86_CR4_PCIDE) != 0 && (oldCr4 & X86_CR4_PCIDE) == 0)
+            MmuUnload();
+
         // Toggling PGE or clearing PCIDE drops the entries of every PCID; toggling PAE or setting SMEP those of the current one.
         if ((changed & X86_CR4_PGE) != 0 || ((cr4 & X86_CR4_PCIDE) == 0 && (oldCr4 & X86_CR4_PCIDE) != 0))
             MakeRequest(KVM_REQ_TLB_FLUSH_GUEST);
@@ -172,10 +180,12 @@ public partial class X86Vcpu
     {
         using var _ = FunctionTrace.Enter("kvm_set_cr3");
         bool skipTlbFlush = false;
+        ulong pcid = 0;
         if (ReadCr4Bits(X86_CR4_PCIDE) != 0)
         {
             skipTlbFlush = (cr3 & X86_CR3_PCID_NOFLUSH) != 0;
             cr3 &= ~X86_CR3_PCID_NOFLUSH;
+            pcid = cr3 & X86_CR3_PCID_MASK;
         }
 
         // The PDPTEs are reloaded by every MOV CR3 with PAE paging, an equal value included.
@@ -185,13 +195,14 @@ public partial class X86Vcpu
                 return 1;
             if (IsPaePaging && !LoadPdptrs(cr3))
                 return 1;
+            if (cr3 != ReadCr3())
+                MmuNewPgd(cr3);
             Cr3 = cr3;
             RegisterMarkDirty(VCPU_EXREG_CR3);
         }
 
-        // The guest's own translations are flushed; the VM's tables do not depend on CR3.
         if (!skipTlbFlush)
-            MakeRequest(KVM_REQ_TLB_FLUSH_GUEST);
+            InvalidatePcid(pcid);
         return 0;
     }
 

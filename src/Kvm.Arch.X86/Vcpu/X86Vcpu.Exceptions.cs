@@ -199,7 +199,7 @@ public partial class X86Vcpu
     {
         // The processor may hold the very translation that faulted: as on hardware, the fault drops it.
         if ((fault.ErrorCode & PFERR_PRESENT_MASK) != 0 && (fault.ErrorCode & PFERR_RSVD_MASK) == 0)
-            MmuInvalidateGva(fault.Address);
+            MmuInvalidateGva(fault.Address, Mmu.RootHpa);
         InjectPageFault(fault);
     }
 

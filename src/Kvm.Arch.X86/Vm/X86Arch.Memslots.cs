@@ -15,9 +15,11 @@ public sealed partial class X86Arch
     /// <summary>kvm_mmu_max_gfn: 52 bits of guest-physical address with nested paging.</summary>
     internal const ulong MaxGfn = (1ul << (52 - 12)) - 1;
 
-    /// <summary>The arrays per slot of the kernel (huge-page permissions, page tracking) are computed in this model; only their allocation can fail.</summary>
+    /// <summary>kvm_arch_free_memslot: what shadow paging keeps per frame. With nested paging there is nothing.</summary>
     public void FreeMemslot(KvmVm vm, KvmMemorySlot slot)
     {
+        (slot.Arch as KvmArchMemorySlot)?.Free();
+        slot.Arch = null;
     }
 
     [KernelFunction("kvm_arch_memslots_updated", File = "arch/x86/kvm/x86.c")]
@@ -29,7 +31,7 @@ public sealed partial class X86Arch
             // MMIO entries keep some bits of the generation: when those wrap, old entries could look current.
             ulong gen = generation & SpteMasks.MMIO_SPTE_GEN_MASK & ~((ulong)KvmLimits.KVM_ADDRESS_SPACE_NUM - 1);
             if (gen == 0)
-                ((X86Vm)vm).Mmu.ZapAllFast();
+                ZapAllFast((X86Vm)vm);
         }
 
         // vCPUs that cached an MMIO access notice the new generation when they next enter.
@@ -37,29 +39,41 @@ public sealed partial class X86Arch
             vcpu.Kick();
     }
 
+    private static void ZapAllFast(X86Vm vm)
+    {
+        if (vm.TdpMmuEnabled)
+            vm.Mmu.ZapAllFast();
+        else
+            vm.Shadow.ZapAllFast();
+    }
+
     [KernelFunction("kvm_arch_prepare_memory_region", File = "arch/x86/kvm/x86.c")]
     public KvmResult PrepareMemoryRegion(KvmVm vm, KvmMemorySlot? old, KvmMemorySlot? @new, KvmMrChange change)
     {
         using var _ = FunctionTrace.Enter("kvm_arch_prepare_memory_region");
+        if (change == KvmMrChange.FlagsOnly)
+            @new!.Arch = old!.Arch;
         if (change is not (KvmMrChange.Create or KvmMrChange.Move))
             return 0;
         if (@new!.BaseGfn + @new.Npages - 1 > MaxGfn)
             return -EINVAL;
-        return AllocMemslotMetadata();
+        return AllocMemslotMetadata((X86Vm)vm, @new);
     }
 
-    /// <summary>The slot's reverse maps (shadow paging only) and large-page counts. The model keeps neither; only having no memory for them shows.</summary>
+    /// <summary>
+    /// The slot's reverse maps and what is watched (shadow paging only), and its large-page counts. With nested paging the model keeps none of it; only having no
+    /// memory for the counts shows.
+    /// </summary>
     [KernelFunction("kvm_alloc_memslot_metadata", File = "arch/x86/kvm/x86.c")]
-    private KvmResult AllocMemslotMetadata()
+    private KvmResult AllocMemslotMetadata(X86Vm vm, KvmMemorySlot slot)
     {
-        const int pageSizes = 3;
-        for (int level = 0; level < pageSizes && !TdpEnabled; level++)
+        if (vm.HasRmaps)
         {
-            if (Host.Faults.ShouldFail("vmalloc", "rmap"))
-                return -ENOMEM;
+            slot.Arch = KvmArchMemorySlot.Alloc(Host, slot);
+            return slot.Arch is null ? -ENOMEM : 0;
         }
 
-        for (int level = 1; level < pageSizes; level++)
+        for (int level = 1; level < KvmArchMemorySlot.PageSizes; level++)
         {
             using (FunctionTrace.Enter("__vmalloc"))
             {
@@ -69,7 +83,7 @@ public sealed partial class X86Arch
         }
 
         FunctionTrace.Leaf("kvm_page_track_create_memslot");
-        return !TdpEnabled && Host.Faults.ShouldFail("vmalloc", "gfn_track") ? -ENOMEM : 0;
+        return 0;
     }
 
     [KernelFunction("kvm_arch_commit_memory_region", File = "arch/x86/kvm/x86.c")]
@@ -80,6 +94,8 @@ public sealed partial class X86Arch
         if (vm.NRequestedMmuPages == 0 && change is KvmMrChange.Create or KvmMrChange.Delete)
             vm.ChangeMmuPages(Math.Max(vm.NrMemslotPages / KVM_MEMSLOT_PAGES_TO_MMU_PAGES_RATIO, KVM_MIN_ALLOC_MMU_PAGES));
         SlotApplyFlags(vm, old, @new, change);
+        if (change == KvmMrChange.Move)
+            FreeMemslot(vm, old!);
     }
 
     /// <summary>kvm_mmu_slot_apply_flags: dirty logging begins or ends.</summary>
@@ -94,14 +110,14 @@ public sealed partial class X86Arch
         if (!logging)
         {
             using (FunctionTrace.Enter("kvm_mmu_zap_collapsible_sptes"))
-                Locked(vm, () => vm.Mmu.ZapCollapsible(@new), flush: true);
+                Locked(vm, () => vm.TdpMmuEnabled ? vm.Mmu.ZapCollapsible(@new) : vm.Shadow.ZapCollapsible(@new), flush: true);
             return;
         }
 
         // Everything counts as dirty at first: nothing has to be protected yet.
         if (vm.DirtyLogManualProtectAndInitSet)
             return;
-        if (Params.EagerPageSplit)
+        if (Params.EagerPageSplit && vm.TdpMmuEnabled)
         {
             using (FunctionTrace.Enter("kvm_mmu_slot_try_split_huge_pages"))
                 Locked(vm, () => vm.Mmu.SplitHugePages(@new.BaseGfn, @new.EndGfn), flush: false);
@@ -110,7 +126,7 @@ public sealed partial class X86Arch
         if (Ops.CpuDirtyLogSize != 0)
         {
             using (FunctionTrace.Enter("kvm_mmu_slot_leaf_clear_dirty"))
-                Locked(vm, () => vm.Mmu.ClearDirty(@new.BaseGfn, @new.EndGfn), flush: false);
+                Locked(vm, () => vm.TdpMmuEnabled ? vm.Mmu.ClearDirty(@new.BaseGfn, @new.EndGfn) : vm.Shadow.SlotLeafClearDirty(@new), flush: false);
             RemoveWriteAccess(vm, @new, PG_LEVEL_2M);
         }
         else
@@ -126,7 +142,7 @@ public sealed partial class X86Arch
     private static void RemoveWriteAccess(X86Vm vm, KvmMemorySlot slot, int minLevel)
     {
         using var _ = FunctionTrace.Enter("kvm_mmu_slot_remove_write_access");
-        Locked(vm, () => vm.Mmu.WriteProtect(slot.BaseGfn, slot.EndGfn, minLevel), flush: false);
+        Locked(vm, () => vm.TdpMmuEnabled ? vm.Mmu.WriteProtect(slot.BaseGfn, slot.EndGfn, minLevel) : vm.Shadow.SlotRemoveWriteAccess(slot, minLevel), flush: false);
     }
 
     private static void Locked(X86Vm vm, Func<bool> action, bool flush)
@@ -151,7 +167,10 @@ public sealed partial class X86Arch
     public void FlushShadowAll(KvmVm vm)
     {
         using var _ = FunctionTrace.Enter("kvm_arch_flush_shadow_all");
-        ((X86Vm)vm).Mmu.ZapAll();
+        if (((X86Vm)vm).TdpMmuEnabled)
+            ((X86Vm)vm).Mmu.ZapAll();
+        else
+            ((X86Vm)vm).Shadow.ZapAll();
     }
 
     [KernelFunction("kvm_arch_flush_shadow_memslot", File = "arch/x86/kvm/x86.c")]
@@ -160,7 +179,7 @@ public sealed partial class X86Arch
         using var _ = FunctionTrace.Enter("kvm_arch_flush_shadow_memslot");
         using (FunctionTrace.Enter("kvm_page_track_flush_slot"))
         using (FunctionTrace.Enter("kvm_mmu_invalidate_zap_pages_in_memslot"))
-            ((X86Vm)vm).Mmu.ZapAllFast();
+            ZapAllFast((X86Vm)vm);
     }
 
     /// <summary>kvm_arch_flush_remote_tlb: an error makes Core request a flush from every vCPU.</summary>
@@ -184,12 +203,24 @@ public sealed partial class X86Arch
         {
             ulong first = start + (ulong)System.Numerics.BitOperations.TrailingZeroCount(mask);
             ulong last = start + 63 - (ulong)System.Numerics.BitOperations.LeadingZeroCount(mask);
-            if (Params.EagerPageSplit)
-                vm.Mmu.SplitHugePages(first, last + 1);
-            vm.Mmu.WriteProtect(first & ~511ul, last + 1, PG_LEVEL_2M);
+            if (!vm.TdpMmuEnabled)
+            {
+                vm.Shadow.SlotGfnWriteProtect(slot, first, PG_LEVEL_2M);
+                if (first >> 9 != last >> 9)
+                    vm.Shadow.SlotGfnWriteProtect(slot, last, PG_LEVEL_2M);
+            }
+            else
+            {
+                if (Params.EagerPageSplit)
+                    vm.Mmu.SplitHugePages(first, last + 1);
+                vm.Mmu.WriteProtect(first & ~511ul, last + 1, PG_LEVEL_2M);
+            }
         }
 
-        vm.Mmu.ClearDirtyMasked(start, mask, Ops.CpuDirtyLogSize == 0);
+        if (vm.TdpMmuEnabled)
+            vm.Mmu.ClearDirtyMasked(start, mask, Ops.CpuDirtyLogSize == 0);
+        else
+            vm.Shadow.EnableLogDirtyPtMasked(slot, start, mask, Ops.CpuDirtyLogSize == 0);
     }
 
     /// <summary>kvm_arch_sync_dirty_log: running vCPUs leave the guest, so that their processors' logs are read.</summary>
@@ -203,11 +234,23 @@ public sealed partial class X86Arch
 
     public int CpuDirtyLogSize => ops?.CpuDirtyLogSize ?? 0;
 
-    public bool UnmapGfnRange(KvmVm vm, in KvmGfnRange range) => ((X86Vm)vm).Mmu.ZapLeafs(range.Start, range.End);
+    public bool UnmapGfnRange(KvmVm kvm, in KvmGfnRange range)
+    {
+        var vm = (X86Vm)kvm;
+        return vm.TdpMmuEnabled ? vm.Mmu.ZapLeafs(range.Start, range.End) : vm.Shadow.UnmapGfnRange(range.Slot, range.Start, range.End);
+    }
 
-    public bool AgeGfn(KvmVm vm, in KvmGfnRange range) => ((X86Vm)vm).Mmu.AgeGfn(range.Start, range.End);
+    public bool AgeGfn(KvmVm kvm, in KvmGfnRange range)
+    {
+        var vm = (X86Vm)kvm;
+        return vm.TdpMmuEnabled ? vm.Mmu.AgeGfn(range.Start, range.End) : vm.Shadow.AgeGfn(range.Slot, range.Start, range.End);
+    }
 
-    public bool TestAgeGfn(KvmVm vm, in KvmGfnRange range) => ((X86Vm)vm).Mmu.TestAgeGfn(range.Start, range.End);
+    public bool TestAgeGfn(KvmVm kvm, in KvmGfnRange range)
+    {
+        var vm = (X86Vm)kvm;
+        return vm.TdpMmuEnabled ? vm.Mmu.TestAgeGfn(range.Start, range.End) : vm.Shadow.TestAgeGfn(range.Slot, range.Start, range.End);
+    }
 
     [KernelFunction("kvm_arch_guest_memory_reclaimed", File = "arch/x86/kvm/x86.c")]
     public void GuestMemoryReclaimed(KvmVm vm)
@@ -230,6 +273,38 @@ public sealed partial class X86Arch
         if (module is null)
             return;
         foreach (KvmVm vm in module.VmList)
-            ((X86Vm)vm).Mmu.ZapAllFast();
+            ZapAllFast((X86Vm)vm);
+    }
+
+    // ---- the shrinker ----
+
+    /// <summary>mmu_shrink_count: table pages of all VMs that could be given back.</summary>
+    [KernelFunction("mmu_shrink_count", File = "arch/x86/kvm/mmu/mmu.c")]
+    public ulong MmuShrinkCount()
+    {
+        ulong count = 0;
+        foreach (KvmVm vm in module?.VmList ?? [])
+            count += ((X86Vm)vm).NUsedMmuPages;
+        return count;
+    }
+
+    /// <summary>mmu_shrink_scan: takes up to so many pages from the first VM that has any, which goes to the end of the row. The pages that went.</summary>
+    [KernelFunction("mmu_shrink_scan", File = "arch/x86/kvm/mmu/mmu.c")]
+    public ulong MmuShrinkScan(ulong wanted)
+    {
+        foreach (KvmVm kvm in module?.VmList ?? [])
+        {
+            var vm = (X86Vm)kvm;
+            if (vm.NUsedMmuPages == 0)
+                continue;
+            int index = vm.Srcu.ReadLock();
+            vm.MmuLock.WriteLock();
+            ulong freed = vm.Shadow.ZapOldestMmuPages(wanted);
+            vm.MmuLock.WriteUnlock();
+            vm.Srcu.ReadUnlock(index);
+            return freed;
+        }
+
+        return 0;
     }
 }

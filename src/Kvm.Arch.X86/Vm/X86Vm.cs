@@ -11,6 +11,7 @@ public abstract partial class X86Vm : KvmVm
     {
         Arch = arch;
         Mmu = new TdpMmu(this);
+        Shadow = new ShadowMmu(this);
     }
 
     /// <summary>kvm.ko of this host.</summary>

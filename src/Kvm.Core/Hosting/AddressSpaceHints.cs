@@ -33,4 +33,17 @@ internal static unsafe class AddressSpaceHints
 
         return null;
     }
+
+    /// <summary>Maps <paramref name="length"/> bytes below 2 GiB, aligned to their (power of two) length; null when there is no room.</summary>
+    public static void* MapBelow4G(ulong length, int prot, int flags, int fd, long offset)
+    {
+        for (ulong hint = 0x1000_0000; hint + length <= 0x8000_0000; hint += length)
+        {
+            void* p = LibC.mmap((void*)hint, (nuint)length, prot, flags | LibC.MAP_FIXED_NOREPLACE, fd, offset);
+            if (p == (void*)hint) return p;
+            if (p != LibC.MAP_FAILED) _ = LibC.munmap(p, (nuint)length);
+        }
+
+        return null;
+    }
 }

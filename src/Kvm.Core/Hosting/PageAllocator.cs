@@ -10,7 +10,7 @@ namespace Kvm.Core;
 /// ("alloc_page", "alloc_page:tag", "vmalloc", "vmalloc:tag").
 /// </summary>
 /// <remarks>
-/// Chunks are shared file mappings, so that a page can be mapped a second time into a user mapping (the run page of a vCPU). They lie between 64 GiB and 2^39.
+/// Chunks are shared file mappings, so that a page can be mapped a second time into a user mapping (the run page of a vCPU). They lie between 64 GiB and 2^39, those for 32-bit addresses below 2 GiB.
 /// </remarks>
 public sealed unsafe class PageAllocator : IDisposable
 {
@@ -34,6 +34,7 @@ public sealed unsafe class PageAllocator : IDisposable
     private readonly List<Chunk> _chunks = [];
     private readonly Dictionary<ulong, Chunk> _byAddress = [];
     private readonly Stack<ulong>[] _free = new Stack<ulong>[MaxOrder + 1];
+    private readonly Stack<ulong> _free32 = new();
     private readonly Dictionary<string, ushort> _tagIndex = [];
     private readonly List<string> _tags = [""];
     private readonly List<long> _tagPages = [0];
@@ -103,6 +104,29 @@ public sealed unsafe class PageAllocator : IDisposable
         return address;
     }
 
+    /// <summary>alloc_page with GFP_DMA32: a zeroed page below 4 GiB, or 0.</summary>
+    public ulong AllocPage32(string tag)
+    {
+        if (_host.Faults.ShouldFail("alloc_page", tag)) return 0;
+        ulong address;
+        lock (_gate)
+        {
+            if (_disposed || _inUse + 1 > _maxPages) return 0;
+            if (_free32.Count == 0 && !Grow32()) return 0;
+            address = _free32.Pop();
+            ushort index = TagIndex(tag);
+            Chunk chunk = _byAddress[address & ~(ulong)(ChunkPages * PageSize - 1)];
+            int page = (int)((address - chunk.Address) / PageSize);
+            chunk.Tag[page] = index;
+            chunk.Order[page] = 0;
+            _tagPages[index]++;
+            _inUse++;
+        }
+
+        NativeMemory.Clear((void*)address, PageSize);
+        return address;
+    }
+
     /// <summary>free_page(s): gives back what <see cref="AllocPages"/> gave. 0 is ignored. Freeing twice, or a wild address, throws: our own bug.</summary>
     [Tracing.KernelFunction("free_pages", File = "mm/page_alloc.c")]
     public void FreePage(ulong address)
@@ -121,7 +145,8 @@ public sealed unsafe class PageAllocator : IDisposable
             chunk.Tag[page] = 0;
             _tagPages[index] -= 1 << order;
             _inUse -= 1 << order;
-            _free[order].Push(address);
+            if (address >> 32 == 0) _free32.Push(address);
+            else _free[order].Push(address);
         }
     }
 
@@ -234,7 +259,16 @@ public sealed unsafe class PageAllocator : IDisposable
         return chunk.Address + (ulong)at * PageSize;
     }
 
-    private Chunk? Grow()
+    private bool Grow32()
+    {
+        Chunk? chunk = NewChunk(low: true);
+        if (chunk is null) return false;
+        _chunks.Insert(0, chunk); // the last one is where other pages are taken from
+        for (int i = ChunkPages - 1; i >= 0; i--) _free32.Push(chunk.Address + (ulong)i * PageSize);
+        return true;
+    }
+
+    private Chunk? NewChunk(bool low)
     {
         const int bytes = ChunkPages * PageSize;
         if (_memfd < 0)
@@ -244,8 +278,20 @@ public sealed unsafe class PageAllocator : IDisposable
         }
 
         if (LibC.ftruncate(_memfd, _fileSize + bytes) != 0) return null;
-        void* p = AddressSpaceHints.Map(bytes, bytes, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_SHARED, _memfd, _fileSize);
+        const int prot = LibC.PROT_READ | LibC.PROT_WRITE;
+        void* p = low ? AddressSpaceHints.MapBelow4G(bytes, prot, LibC.MAP_SHARED, _memfd, _fileSize) : AddressSpaceHints.Map(bytes, bytes, prot, LibC.MAP_SHARED, _memfd, _fileSize);
         if (p == null) return null;
+        var chunk = new Chunk { Address = (ulong)p, FileOffset = _fileSize, Bump = low ? ChunkPages : 0 };
+        _fileSize += bytes;
+        _byAddress[chunk.Address] = chunk;
+        _host.Ram?.Add(chunk.Address, bytes);
+        return chunk;
+    }
+
+    private Chunk? Grow()
+    {
+        Chunk? chunk = NewChunk(low: false);
+        if (chunk is null) return null;
         if (_chunks.Count > 0)
         {
             Chunk last = _chunks[^1];
@@ -253,11 +299,7 @@ public sealed unsafe class PageAllocator : IDisposable
             last.Bump = ChunkPages;
         }
 
-        var chunk = new Chunk { Address = (ulong)p, FileOffset = _fileSize };
-        _fileSize += bytes;
         _chunks.Add(chunk);
-        _byAddress[chunk.Address] = chunk;
-        _host.Ram?.Add(chunk.Address, bytes);
         return chunk;
     }
 }

@@ -288,6 +288,29 @@ public sealed unsafe class Mm
         return UserMemory.ProbeRead(to, from, size);
     }
 
+    /// <summary>get_user of an aligned word of 4 or 8 bytes, read at once: false when nothing is mapped there.</summary>
+    public bool ReadAtomic(ulong from, int size, out ulong value)
+    {
+        int index = _readers.ReadLock();
+        try
+        {
+            if (Find(from) is { Readable: true, File: null })
+            {
+                value = size == 8 ? Volatile.Read(ref *(ulong*)from) : Volatile.Read(ref *(uint*)from);
+                return true;
+            }
+        }
+        finally
+        {
+            _readers.ReadUnlock(index);
+        }
+
+        ulong read = 0;
+        bool ok = UserMemory.ProbeRead(&read, from, (ulong)size);
+        value = read;
+        return ok;
+    }
+
     internal bool CopyTo(ulong to, void* from, ulong size)
     {
         int index = _readers.ReadLock();

@@ -23,15 +23,16 @@ internal static class HardwareSection
             text.Append('\n');
         }
 
-        text.Append("\nWithout nested paging (`ept=0`, `npt=0`) the guest is not run: shadow paging is not modelled (D-VMX-7, D-SVM-2). An operation that is too many counts as one that differs.\n\n");
+        text.Append("\nAn operation that is too many counts as one that differs.\n\n");
         text.Append("| session | values compared bit by bit | addresses compared by what they point to | not compared | fields at the first entry | differences |\n|---|---|---|---|---|---|\n");
         foreach ((string vendor, string parameters) in HardwareReplay.Sessions)
         {
             HardwareReplay replay = HardwareReplay.Of(vendor, parameters);
+            bool shadow = parameters.Contains("pt=0", StringComparison.Ordinal);
             List<ValueRule> rules = [.. replay.Steps.SelectMany(static s => s.Pairs).Where(static p => p is { Recorded: not null, Model: not null }).Select(static p => ValueRules.Of(p.Recorded!))];
             string first = replay.FirstEntryCompared == 0 ? "–" : $"{replay.FirstEntryCompared - replay.FirstEntry.Count} of {replay.FirstEntryCompared}";
             string ids = string.Join(", ", replay.Steps.SelectMany(s => s.Differences.Select(d => Explanations.Of(replay, s.Step, d)!)).GroupBy(static id => id).OrderBy(static g => g.Key, StringComparer.Ordinal).Select(static g => $"{g.Key} ({g.Count()})"));
-            text.Append($"| {Name(vendor, parameters)} | {rules.Count(static r => r == ValueRule.Exact)} | {rules.Count(static r => r is ValueRule.Page or ValueRule.Object)} | {rules.Count(static r => r == ValueRule.Free)} | {first} | {(ids.Length == 0 ? "none" : ids)} |\n");
+            text.Append($"| {Name(vendor, parameters)} | {rules.Count(r => r == ValueRule.Exact || (r == ValueRule.Root && !shadow))} | {rules.Count(r => r is ValueRule.Page or ValueRule.Object || (r == ValueRule.Root && shadow))} | {rules.Count(static r => r == ValueRule.Free)} | {first} | {(ids.Length == 0 ? "none" : ids)} |\n");
         }
 
         text.Append($"\nNot compared: {string.Join("; ", ValueRules.Free.Select(static f => $"`{(Emulator.Vmx.VmcsField)f.Key}` ({f.Value})"))}. The VMCS is compared field by field, the VMCB word by word.\n");

@@ -11,14 +11,14 @@ internal static unsafe class HostState
     private const ulong cr4Vmxe = 1 << 13, eferSvme = 1 << 12;
 
     /// <remarks>
-    /// Without the pages of nested page tables: a KVM_RUN that fails keeps those it has set aside for later, and a slot that can't be moved has lost its entries before;
+    /// Without the pages of nested and shadow page tables: a KVM_RUN that fails keeps those it has set aside for later, and a slot that can't be moved has lost its entries before;
     /// in the kernel too. And without the slot of the identity page table, which the first vCPU of a VM makes and later ones find, whether that vCPU lives or not.
     /// </remarks>
     public static string Of(KernelHost kernel)
     {
         var text = new StringBuilder();
         Host host = kernel.Host;
-        foreach ((string tag, long n) in host.Pages.InUseByTag.Where(t => t.Key != "kvm_mmu_page").OrderBy(static t => t.Key, StringComparer.Ordinal))
+        foreach ((string tag, long n) in host.Pages.InUseByTag.Where(static t => t.Key is not ("kvm_mmu_page" or "kvm_mmu_shadowed_info")).OrderBy(static t => t.Key, StringComparer.Ordinal))
             text.Append($"pages {tag} {n}\n");
         text.Append($"files {host.OpenFileCount}: {string.Join(' ', host.Process.Files.Open)}\n");
         foreach (HostModule module in host.Modules.Loaded)

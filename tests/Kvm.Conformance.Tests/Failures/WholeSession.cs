@@ -41,9 +41,8 @@ internal sealed unsafe class WholeSession : IDisposable
         Modules();
         CreateVm();
         SetUp();
-        // Without nested paging a guest needs shadow paging, which is not modelled.
-        if (!parameters.Contains("pt=0", StringComparison.Ordinal))
-            Run();
+        Run();
+        RunLongMode();
         Slots();
         DirtyRing();
         Close();
@@ -223,6 +222,41 @@ internal sealed unsafe class WholeSession : IDisposable
                 return r;
             });
         }
+    }
+
+    /// <summary>The same vCPU in long mode: tables of the guest's own, which are shadowed without nested paging.</summary>
+    private void RunLongMode()
+    {
+        Add("KVM_SET_SREGS long mode", () =>
+        {
+            // mov [0x3000], al; hlt
+            new byte[] { 0x88, 0x04, 0x25, 0x00, 0x30, 0x00, 0x00, 0xf4 }.CopyTo(new Span<byte>((void*)(_ram + 0x2000), 8));
+            for (ulong table = 0x4000; table < 0x7000; table += 0x1000)
+                *(ulong*)(_ram + table) = (table + 0x1000) | 7;
+            for (ulong page = 0; page < 8; page++)
+                *(ulong*)(_ram + 0x7000 + (page * 8)) = (page << 12) | 7;
+            kvm_sregs sregs = default;
+            KvmResult r = Process.Ioctl(_vcpu, KVM_GET_SREGS, ref sregs);
+            sregs.cr0 = 0x80000011;
+            sregs.cr3 = 0x4000;
+            sregs.cr4 = 0x20;
+            sregs.efer = 0x500;
+            sregs.cs = new kvm_segment { limit = ~0u, selector = 8, type = 11, present = 1, s = 1, l = 1, g = 1 };
+            sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = new kvm_segment { limit = ~0u, selector = 16, type = 3, present = 1, s = 1, g = 1, db = 1 };
+            return r.IsError ? r : Process.Ioctl(_vcpu, KVM_SET_SREGS, ref sregs);
+        });
+        Add("KVM_SET_REGS long mode", () =>
+        {
+            var regs = new kvm_regs { rip = 0x2000, rflags = 2, rax = 0x5a };
+            return Process.Ioctl(_vcpu, KVM_SET_REGS, ref regs);
+        });
+        Add("KVM_RUN in long mode", () =>
+        {
+            KvmResult r = Process.Ioctl(_vcpu, KVM_RUN);
+            if (!r.IsError)
+                ((kvm_run*)_page)->exit_reason.Should().Be((uint)KVM_EXIT_HLT);
+            return r;
+        });
     }
 
     private void Slots()

@@ -7,6 +7,10 @@ namespace Kvm.Conformance.Tests.HardwareLog;
 internal sealed class AddressBook
 {
     private const ulong pageMask = 0xfff;
+
+    /// <summary>The processor's CR3 points at a page of KVM while the guest runs.</summary>
+    public bool ShadowPaging { get; init; }
+
     private readonly Dictionary<ulong, ulong> toModel = [], toRecorded = [];
 
     /// <summary>True when the addresses can stand for each other: both zero or both not, the same bits below the page, and no other partner of either before.</summary>

@@ -5,7 +5,7 @@ namespace Kvm.Conformance.Tests.HardwareLog;
 /// <summary>The differences whose reason is known, with their row in docs/DIVERGENCES.md.</summary>
 internal static class Explanations
 {
-    private const ulong exceptionExit = 0, eptViolation = 0x30, nestedPageFault = 0x400;
+    private const ulong exceptionExit = 0, eptViolation = 0x30, pageFault = 0x4e, nestedPageFault = 0x400;
 
     /// <summary>The id of the divergence that explains a difference, or null.</summary>
     public static string? Of(HardwareReplay replay, string step, HardwareDifference d) => d.Kind switch
@@ -17,7 +17,7 @@ internal static class Explanations
     };
 
     private static string? OfSvm(HardwareOp op, HardwareOp model) =>
-        op is { Mnemonic: "VMEXIT", Operand: nestedPageFault } && op.Value == model.Value && op.Exit.AsSpan()[..2].SequenceEqual(model.Exit.AsSpan()[..2]) && model.Exit[2] == 0 ? "D-SVM-4" : null;
+        op is { Mnemonic: "VMEXIT", Operand: nestedPageFault or pageFault } && op.Value == model.Value && op.Exit.AsSpan()[..2].SequenceEqual(model.Exit.AsSpan()[..2]) && model.Exit[2] == 0 ? "D-SVM-4" : null;
 
     private static string? OfVmx(HardwareOp op, HardwareOp model)
     {

@@ -10,7 +10,7 @@ namespace Kvm.Conformance.Tests.HardwareLog;
 /// <param name="FirstEntryCompared">Fields or words compared there.</param>
 internal sealed record HardwareReplay(string Vendor, string Parameters, IReadOnlyList<HardwareComparison> Steps, IReadOnlyList<string> FirstEntry, int FirstEntryCompared)
 {
-    /// <summary>Vendor and parameters of the sessions that are replayed. Without nested paging the guest's runs are left out: shadow paging is not modelled.</summary>
+    /// <summary>Vendor and parameters of the sessions that are replayed.</summary>
     public static IReadOnlyList<(string Vendor, string Parameters)> Sessions { get; } =
         [("intel", ""), ("intel", "nested=0"), ("intel", "enable_apicv=0"), ("intel", "unrestricted_guest=0"), ("intel", "ept=0"), ("amd", ""), ("amd", "nested=0"), ("amd", "npt=0")];
 
@@ -22,14 +22,13 @@ internal sealed record HardwareReplay(string Vendor, string Parameters, IReadOnl
     private static HardwareReplay Run(string vendor, string parameters)
     {
         RecordedSession recorded = RecordedSession.Of(vendor)[parameters];
-        bool runGuest = !parameters.Contains("pt=0", StringComparison.Ordinal);
         using var model = new ModelHost(vendor);
         model.LoadKvm().Should().Be((KvmResult)0);
         var recorder = new HardwareRecorder();
         model.Observe(recorder);
         using FunctionTraceSession trace = FunctionTrace.Start(model.Host);
         var session = new Real16Session(model.Host) { BetweenSteps = () => recorder.Take() };
-        var addresses = new AddressBook();
+        var addresses = new AddressBook { ShadowPaging = parameters.Contains("pt=0", StringComparison.Ordinal) };
         List<HardwareComparison> steps = [];
 
         session.RunOn(CpuOf(recorded.Load));
@@ -39,8 +38,6 @@ internal sealed record HardwareReplay(string Vendor, string Parameters, IReadOnl
         Add("load", recorded.Load);
         foreach ((string name, int i) in session.Steps.Select(static (s, i) => (s, i)))
         {
-            if (!runGuest && name.Contains("KVM_RUN-", StringComparison.Ordinal) && !name.EndsWith("immediate_exit", StringComparison.Ordinal))
-                continue;
             RecordedStep step = recorded.Real16[i];
             step.Name.Should().Be(name[3..]);
             session.RunOn(CpuOf(step.Operations));
@@ -51,11 +48,10 @@ internal sealed record HardwareReplay(string Vendor, string Parameters, IReadOnl
             Add(name, step.Operations);
         }
 
-        if (runGuest)
-            session.Exits.Should().Equal(session.Steps.Where(static s => s.Contains("KVM_RUN-", StringComparison.Ordinal)).Select(static s => s[11..]).Skip(1));
+        session.Exits.Should().Equal(session.Steps.Where(static s => s.Contains("KVM_RUN-", StringComparison.Ordinal)).Select(static s => s[11..]).Skip(1));
         model.UnloadVendor().Should().Be((KvmResult)0);
         Add("unload", recorded.Unload);
-        (List<string> first, int compared) = runGuest ? FirstEntryOf(vendor, recorded.FirstEntry, recorder.FirstEntry!, addresses) : ([], 0);
+        (List<string> first, int compared) = FirstEntryOf(vendor, recorded.FirstEntry, recorder.FirstEntry!, addresses);
         return new HardwareReplay(vendor, parameters, steps, first, compared);
 
         void Add(string step, List<HardwareOp> operations) => steps.Add(HardwareComparison.Compare(step, operations, recorder.Take(), addresses));
@@ -100,6 +96,6 @@ internal sealed record HardwareReplay(string Vendor, string Parameters, IReadOnl
         return (differences, compared);
     }
 
-    /// <summary>64-bit words of the VMCB that are not compared as they are: permission maps, TSC offset, root of the nested page tables.</summary>
-    private static readonly Dictionary<ulong, ValueRule> Vmcb64 = new() { [0x40] = ValueRule.Page, [0x48] = ValueRule.Page, [0x50] = ValueRule.Free, [0xb0] = ValueRule.Page };
+    /// <summary>64-bit words of the VMCB that are not compared as they are: permission maps, TSC offset, roots of page tables.</summary>
+    private static readonly Dictionary<ulong, ValueRule> Vmcb64 = new() { [0x40] = ValueRule.Page, [0x48] = ValueRule.Page, [0x50] = ValueRule.Free, [0xb0] = ValueRule.Page, [0x550] = ValueRule.Root };
 }

@@ -10,6 +10,8 @@ internal enum ValueRule
     Exact,
     /// <summary>A physical address: the same bits below the page, and the page that the model named where the recording named this one before.</summary>
     Page,
+    /// <summary>The guest's CR3 as the processor has it: a page of KVM with shadow paging, else the guest's own value.</summary>
+    Root,
     /// <summary>The address of an object that does not begin at a page.</summary>
     Object,
     /// <summary>Of this boot, this process or this moment: not compared.</summary>
@@ -40,7 +42,7 @@ internal static class ValueRules
     private static readonly HashSet<ulong> objects = [(ulong)VM_EXIT_MSR_STORE_ADDR, (ulong)VM_EXIT_MSR_LOAD_ADDR, (ulong)VM_ENTRY_MSR_LOAD_ADDR];
 
     public static ValueRule OfField(ulong field) =>
-        Free.ContainsKey(field) ? ValueRule.Free : pages.Contains(field) ? ValueRule.Page : objects.Contains(field) ? ValueRule.Object : ValueRule.Exact;
+        Free.ContainsKey(field) ? ValueRule.Free : field == (ulong)GUEST_CR3 ? ValueRule.Root : pages.Contains(field) ? ValueRule.Page : objects.Contains(field) ? ValueRule.Object : ValueRule.Exact;
 
     public static ValueRule Of(HardwareOp op) => op.Mnemonic switch
     {
@@ -54,6 +56,7 @@ internal static class ValueRules
     {
         ValueRule.Exact => recorded == model,
         ValueRule.Page => addresses.Same(recorded, model),
+        ValueRule.Root => addresses.ShadowPaging ? addresses.Same(recorded, model) : recorded == model,
         ValueRule.Object => addresses.SameObject(recorded, model),
         _ => true,
     };
