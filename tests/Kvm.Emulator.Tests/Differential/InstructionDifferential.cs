@@ -44,14 +44,23 @@ public sealed unsafe class InstructionDifferential(ITestOutputHelper output)
             {
                 failed++;
                 failures.Append(CultureInfo.InvariantCulture, $"{code} seed {caseSeed}: {c.Text}: {difference}\n");
+                if (failed <= 5)
+                    failures.Append(CultureInfo.InvariantCulture, $"    shrunk: {Shrunk(OneCase.Make(code, caseSeed)!.Program(), native, guest)}\n");
             }
         }
         output.WriteLine($"{done} cases of {forms.Length} forms, seed {seed}, {engine}: {failed} differences");
         failures.ToString().Should().BeEmpty();
     }
 
+    private static string Shrunk(ProgramCase program, NativeProcessor native, GuestMachine guest)
+    {
+        var judge = new HostJudge(native, guest);
+        return Shrinking.Check(FsCheck.Fluent.Arb.From(FsCheck.Fluent.Gen.Constant(program), new ProgramShrinker(judge.Advance).Shrink), p => judge.Difference(p) == null, 1, 1) is { } r
+            ? $"{r.Shrunk}: {judge.Difference(r.Shrunk)}" : "not repeatable";
+    }
+
     /// <summary>The host's vendor decides what the manuals leave to the vendors.</summary>
-    private static readonly CpuModel Model = EverythingOf(HostIsAmd ? "bochs-ryzen" : "bochs-skylake-x");
+    internal static readonly CpuModel Model = EverythingOf(HostIsAmd ? "bochs-ryzen" : "bochs-skylake-x");
 
     private static bool HostIsAmd => System.Runtime.Intrinsics.X86.X86Base.CpuId(0, 0) is var (_, ebx, _, _) && ebx == 0x68747541;
 

@@ -27,6 +27,21 @@ internal sealed unsafe class OneCase
 
     internal string Text => $"{instruction} [{Convert.ToHexString(bytes)}]";
 
+    internal byte[] Bytes => bytes;
+
+    /// <summary>A bit offset in a register addresses memory anywhere around the operand: only its own state keeps that in bounds.</summary>
+    internal bool ReachesFar => instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc && HasMemory && instruction.Op1Kind == OpKind.Register;
+
+    /// <summary>The case as a program of one instruction, to be shrunk.</summary>
+    internal ProgramCase Program()
+    {
+        HostState state = default;
+        var data = new byte[dataSize];
+        fixed (byte* p = data)
+            Prepare(&state, p);
+        return new ProgramCase([bytes], state, data);
+    }
+
     /// <summary>Null: the operands that the seed gives do not go together.</summary>
     internal static OneCase? Make(Code code, int seed)
     {
@@ -39,15 +54,21 @@ internal sealed unsafe class OneCase
     internal string? Compare(NativeProcessor native, GuestMachine guest)
     {
         Prepare(native.State, native.Data);
+        return Step(bytes, instruction, native, guest);
+    }
+
+    /// <summary>One instruction on the state that the host's processor has: null when both end it alike. The host goes on with what it got.</summary>
+    internal static string? Step(byte[] bytes, in Instruction instruction, NativeProcessor native, GuestMachine guest)
+    {
         guest.Start(64, bytes);
-        Load(native, guest);
+        Load(native.State, native.Data, guest);
         native.State->Gpr[15] = (ulong)native.Data;
         native.Execute(bytes);
         guest.Run(1);
-        return Difference(native, guest);
+        return Difference(bytes, instruction, native, guest);
     }
 
-    private void Prepare(HostState* s, byte* data)
+    internal void Prepare(HostState* s, byte* data)
     {
         for (int r = 0; r < 16; r++)
             s->Gpr[r] = generator.Value();
@@ -73,7 +94,7 @@ internal sealed unsafe class OneCase
     /// <summary>A bit offset in a register addresses memory far from the operand: kept small.</summary>
     private void Unsafe(HostState* s)
     {
-        if (instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc && HasMemory && instruction.Op1Kind == OpKind.Register)
+        if (ReachesFar)
             s->Gpr[instruction.Op1Register.GetFullRegister().GetNumber()] = (ulong)random.Next(128);
     }
 
@@ -124,10 +145,9 @@ internal sealed unsafe class OneCase
         };
     }
 
-    private static void Load(NativeProcessor native, GuestMachine guest)
+    internal static void Load(HostState* from, byte* data, GuestMachine guest)
     {
         CpuState* s = guest.State;
-        HostState* from = native.State;
         for (int r = 0; r < 15; r++)
         {
             if (r != 4)
@@ -141,10 +161,10 @@ internal sealed unsafe class OneCase
         guest.Cpu.Rflags = from->Rflags & ~0x200UL;
         Buffer.MemoryCopy(from->Fx, s->Fx, 512, 512);
         Buffer.MemoryCopy(from->YmmHi, s->YmmHi, 256, 256);
-        Buffer.MemoryCopy(native.Data, guest.Ram + guestData, dataSize, dataSize);
+        Buffer.MemoryCopy(data, guest.Ram + guestData, dataSize, dataSize);
     }
 
-    private string? Difference(NativeProcessor native, GuestMachine guest)
+    private static string? Difference(byte[] bytes, in Instruction instruction, NativeProcessor native, GuestMachine guest)
     {
         HostState* h = native.State;
         CpuState* s = guest.State;
