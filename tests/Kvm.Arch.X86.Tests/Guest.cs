@@ -141,6 +141,16 @@ internal sealed unsafe class Guest : IDisposable
         }
     }
 
+    /// <summary>Drops what an emulated instruction left for the next KVM_RUN.</summary>
+    public void ForgetExit()
+    {
+        Vcpu.CompleteUserspaceIo = null;
+        Vcpu.Pio.Count = 0;
+        Vcpu.MmioNeeded = false;
+        kvm_mp_state state = default;
+        Ok(VcpuIoctl(KVM_SET_MP_STATE, &state));
+    }
+
     /// <summary>KVM_RUN that must succeed: the exit reason.</summary>
     public uint RunToExit()
     {

@@ -49,4 +49,19 @@ internal enum EmulFlags
 
     /// <summary>The bit offset reaches memory beyond the operand.</summary>
     BitOp = 1 << 18,
+
+    /// <summary>In the kernel's tables, as #UD.</summary>
+    Undefined = 1 << 19,
+
+    /// <summary>#UD after the check of the privilege.</summary>
+    UndefinedPriv = 1 << 20,
+
+    /// <summary>#UD unless EFER.SVME is set, #GP for a physical address in rAX that cannot be one.</summary>
+    Svme = 1 << 21,
+    SvmePa = 1 << 22,
+
+    Mmx = 1 << 24,
+
+    /// <summary>Not in the kernel's tables.</summary>
+    Unknown = 1 << 23,
 }

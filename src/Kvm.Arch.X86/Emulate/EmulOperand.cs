@@ -14,6 +14,7 @@ internal struct EmulOperand
         MemStr,
         Imm,
         Xmm,
+        Mm,
         Sreg,
         Cr,
         Dr,

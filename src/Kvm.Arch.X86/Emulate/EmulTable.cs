@@ -22,6 +22,8 @@ internal static class EmulTable
                 return MovSpecial(instruction);
             case Mnemonic.Imul when instruction.OpCount == 1:
                 return Known | Implicit;
+            case Mnemonic.Movq:
+                return instruction.Code is Code.Movq_mm_mmm64 or Code.Movq_mmm64_mm ? flags : None;
             case Mnemonic.Movbe or Mnemonic.Rdpid:
                 return flags | EmulateOnUd;
             default:
@@ -93,11 +95,13 @@ internal static class EmulTable
         Set(Implicit, Mnemonic.Clc, Mnemonic.Stc, Mnemonic.Cmc, Mnemonic.Cld, Mnemonic.Std, Mnemonic.Cli, Mnemonic.Sti, Mnemonic.Sahf, Mnemonic.Lahf);
         Set(Implicit, Mnemonic.Cbw, Mnemonic.Cwde, Mnemonic.Cdqe, Mnemonic.Cwd, Mnemonic.Cdq, Mnemonic.Cqo, Mnemonic.Das, Mnemonic.Aam, Mnemonic.Aad,
             Mnemonic.Salc, Mnemonic.Xlatb, Mnemonic.Nop, Mnemonic.Reservednop, Mnemonic.Pause);
-        Set(Implicit, Mnemonic.Prefetchnta, Mnemonic.Prefetcht0, Mnemonic.Prefetcht1, Mnemonic.Prefetcht2, Mnemonic.Prefetch, Mnemonic.Prefetchw);
+        Set(Implicit, Mnemonic.Prefetchnta, Mnemonic.Prefetcht0, Mnemonic.Prefetcht1, Mnemonic.Prefetcht2, Mnemonic.Prefetch, Mnemonic.Prefetchw,
+            Mnemonic.Prefetchwt1, Mnemonic.Prefetchit0, Mnemonic.Prefetchit1);
         Set(Implicit, Mnemonic.Les, Mnemonic.Lds, Mnemonic.Lss, Mnemonic.Lfs, Mnemonic.Lgs);
         Set(Implicit | Priv, Mnemonic.Hlt, Mnemonic.Clts, Mnemonic.Invd, Mnemonic.Wbinvd, Mnemonic.Wrmsr, Mnemonic.Rdmsr, Mnemonic.Xsetbv, Mnemonic.Invlpg,
-            Mnemonic.Lgdt, Mnemonic.Lidt, Mnemonic.Lmsw, Mnemonic.Monitor, Mnemonic.Mwait);
-        Set(Implicit | Prot | Priv, Mnemonic.Vmrun, Mnemonic.Vmload, Mnemonic.Vmsave, Mnemonic.Stgi, Mnemonic.Clgi, Mnemonic.Skinit, Mnemonic.Invlpga);
+            Mnemonic.Lgdt, Mnemonic.Lidt, Mnemonic.Lmsw);
+        Set(Implicit | Prot | Priv | Svme, Mnemonic.Stgi, Mnemonic.Clgi, Mnemonic.Skinit, Mnemonic.Invlpga);
+        Set(Implicit | Prot | Priv | Svme | SvmePa, Mnemonic.Vmrun, Mnemonic.Vmload, Mnemonic.Vmsave);
         Set(Implicit | Priv | EmulateOnUd | Branch, Mnemonic.Sysexit);
         Set(Implicit | EmulateOnUd | Branch, Mnemonic.Syscall, Mnemonic.Sysenter);
         Set(Implicit | Priv | EmulateOnUd, Mnemonic.Vmcall);
@@ -107,8 +111,11 @@ internal static class EmulTable
         Set(Implicit | Prot, Mnemonic.Sldt, Mnemonic.Str);
         Set(Implicit, Mnemonic.Sgdt, Mnemonic.Sidt, Mnemonic.Smsw, Mnemonic.Rdtsc, Mnemonic.Rdpmc, Mnemonic.Cpuid);
         Set(Implicit | NoAccess, Mnemonic.Clflush, Mnemonic.Clflushopt);
+        Set(Mov | Mmx, Mnemonic.Movq);
+        Set(Implicit | Aligned, Mnemonic.Fxsave, Mnemonic.Fxsave64, Mnemonic.Fxrstor, Mnemonic.Fxrstor64);
         Set(Implicit, Mnemonic.Fninit, Mnemonic.Fnstcw, Mnemonic.Fnstsw);
         Set(Mov | Sse, Mnemonic.Movups, Mnemonic.Movupd, Mnemonic.Movdqu);
+        // DIVERGES: D-X86-5
         Set(Mov | Sse | Aligned, Mnemonic.Movaps, Mnemonic.Movapd, Mnemonic.Movdqa, Mnemonic.Movntps, Mnemonic.Movntpd, Mnemonic.Movntdq);
         return t;
     }

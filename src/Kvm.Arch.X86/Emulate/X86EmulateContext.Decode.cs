@@ -24,7 +24,13 @@ public sealed unsafe partial class X86EmulateContext
     private int adBytes;
     private byte repPrefix;
     private bool lockPrefix;
-    private bool rex;
+    private byte rex;
+    private byte opcode;
+    private bool operandSizePrefix;
+    private bool dropRepeat;
+    private bool dropOperandSize;
+    private int prefixLength;
+    private int droppedPrefixes;
     private bool aligned;
 
     /// <summary>The port of IN, OUT, INS and OUTS, as DX or the immediate had it when the instruction was decoded.</summary>
@@ -71,6 +77,14 @@ public sealed unsafe partial class X86EmulateContext
         internal int Result;
 
         public override int ReadByte()
+        {
+            while (Position < ctxt.prefixLength && ctxt.IsDropped(ctxt.fetch[Position]))
+                Position++;
+            return Next();
+        }
+
+        /// <summary>The next byte as the guest has it.</summary>
+        internal int Next()
         {
             if (Position >= ctxt.fetchLength)
             {
@@ -123,28 +137,31 @@ public sealed unsafe partial class X86EmulateContext
             return DecodeFault();
 
         Decoder decoder = SelectDecoder(out int defOp, out int defAd);
-        decoder.IP = Eip;
+        ScanPrefixes(defOp, defAd);
+        EmulFlags undefined = ReadOpcode();
+        if (code.Result != Continue)
+            return DecodeFault();
+        if (undefined != None)
+        {
+            insn = default;
+            flags = undefined;
+            return undefined == Unknown ? EmulationFailed : EmulationOk;
+        }
+
+        code.Position = 0;
+        decoder.IP = Eip + (uint)droppedPrefixes;
         decoder.Decode(out insn);
         if (code.Result != Continue)
             return DecodeFault();
         if (insn.IsInvalid)
-        {
-            if (!IsLockedWrongly())
-                return EmulationFailed;
-            flags = Known | LockOk | Implicit;
-            lockPrefix = true;
-            insn = default;
-            return EmulationOk;
-        }
-
-        ScanPrefixes(defOp, defAd);
+            return EmulationFailed;
         flags = EmulTable.Of(insn);
         if (flags == None)
             return EmulationFailed;
         if ((emulType & EmulType.EMULTYPE_TRAP_UD) != 0 && (flags & EmulateOnUd) == 0)
             return EmulationFailed;
         IsBranch = (flags & Branch) != 0;
-        NextEip = Eip + (uint)insn.Length;
+        NextEip = Eip + (uint)code.Position;
         aligned = (flags & Aligned) != 0;
         DecodeOperands();
         return EmulationOk;
@@ -179,30 +196,18 @@ public sealed unsafe partial class X86EmulateContext
         }
     }
 
-    /// <summary>An undefined instruction that would be defined without its LOCK prefix raises #UD, where an unknown one fails.</summary>
-    private bool IsLockedWrongly()
-    {
-        foreach (byte b in FetchedBytes)
-        {
-            if (b == 0xf0)
-                return true;
-            if (b is not (0x66 or 0x67 or 0x26 or 0x2e or 0x36 or 0x3e or 0x64 or 0x65 or 0xf2 or 0xf3))
-                return false;
-        }
-
-        return false;
-    }
-
+    /// <summary>The prefixes, in any number and order; a REX prefix counts directly before the opcode.</summary>
     private void ScanPrefixes(int defOp, int defAd)
     {
         opBytes = defOp;
         adBytes = defAd;
         repPrefix = 0;
-        lockPrefix = false;
+        lockPrefix = operandSizePrefix = false;
+        prefixLength = droppedPrefixes = 0;
         byte rexByte = 0;
-        for (int i = 0; i < insn.Length; i++)
+        for (int next; (next = code.Next()) >= 0; prefixLength++)
         {
-            byte b = fetch[i];
+            byte b = (byte)next;
             if (Mode == EmulMode.Prot64 && (b & 0xf0) == 0x40)
             {
                 rexByte = b;
@@ -211,21 +216,72 @@ public sealed unsafe partial class X86EmulateContext
 
             switch (b)
             {
-                case 0x66: opBytes = defOp ^ 6; break;
+                case 0x66:
+                    operandSizePrefix = true;
+                    opBytes = defOp ^ 6;
+                    break;
                 case 0x67: adBytes = Mode == EmulMode.Prot64 ? defAd ^ 12 : defAd ^ 6; break;
                 case 0xf0: lockPrefix = true; break;
                 case 0xf2 or 0xf3: repPrefix = b; break;
                 case 0x26 or 0x2e or 0x36 or 0x3e or 0x64 or 0x65: break;
                 default:
-                    rex = rexByte != 0;
+                    rex = rexByte;
                     if ((rexByte & 8) != 0)
                         opBytes = 8;
+                    opcode = b;
                     return;
             }
 
             rexByte = 0;
         }
     }
+
+    /// <summary>
+    /// The opcode behind the prefixes: not None when the kernel's tables give it up (Unknown) or raise #UD for what the decoder would not tell from an unknown
+    /// instruction. Decides which prefixes the decoder gets to see.
+    /// </summary>
+    private EmulFlags ReadOpcode()
+    {
+        if (code.Result != Continue)
+            return None;
+        int map = 1;
+        if (opcode == 0x0f)
+        {
+            map = 2;
+            opcode = (byte)code.Next();
+            if (opcode == 0x38 && code.Result == Continue)
+            {
+                map = 3;
+                opcode = (byte)code.Next();
+            }
+        }
+
+        byte modrm = 0;
+        if (code.Result == Continue && EmulOpcodes.NeedsModRm(map, opcode))
+            modrm = (byte)code.Next();
+        if (code.Result != Continue)
+            return None;
+        bool selects = EmulOpcodes.PrefixSelects(map, opcode, modrm);
+        if (selects && operandSizePrefix && repPrefix != 0)
+            return Unknown;
+        dropRepeat = !selects;
+        dropOperandSize = EmulOpcodes.IgnoresOperandSize(map, opcode, modrm);
+        for (int i = 0; i < prefixLength; i++)
+            droppedPrefixes += IsDropped(fetch[i]) ? 1 : 0;
+        return EmulOpcodes.Verdict(Mode == EmulMode.Prot64, map, opcode, modrm, (rex & 4) << 1, operandSizePrefix || repPrefix != 0);
+    }
+
+    /// <summary>
+    /// The decoder takes prefixes that the kernel ignores for other instructions, or refuses them: LOCK, which is checked later, and what selects none of the kernel's
+    /// instructions.
+    /// </summary>
+    private bool IsDropped(byte prefix) => prefix switch
+    {
+        0xf0 => true,
+        0xf2 or 0xf3 => dropRepeat,
+        0x66 => dropOperandSize,
+        _ => false,
+    };
 
     // ---- operands ----
 
@@ -345,7 +401,7 @@ public sealed unsafe partial class X86EmulateContext
         }
         else
         {
-            op.Type = register.IsXMM() ? EmulOperand.Kind.Xmm : register.IsCR() ? EmulOperand.Kind.Cr : register.IsDR() ? EmulOperand.Kind.Dr : EmulOperand.Kind.None;
+            op.Type = register.IsXMM() ? EmulOperand.Kind.Xmm : register.IsMM() ? EmulOperand.Kind.Mm : register.IsCR() ? EmulOperand.Kind.Cr : register.IsDR() ? EmulOperand.Kind.Dr : EmulOperand.Kind.None;
         }
     }
 

@@ -85,20 +85,28 @@ public sealed unsafe partial class X86EmulateContext
 
     private int CheckInstruction()
     {
-        if (insn.Code == Code.INVALID || (lockPrefix && ((flags & LockOk) == 0 || dst.Type != Kind.Mem)))
+        if ((flags & Undefined) != 0 || (lockPrefix && ((flags & LockOk) == 0 || dst.Type != Kind.Mem)))
             return Ud();
-        if ((flags & Prot) != 0 && Mode is EmulMode.Real or EmulMode.Vm86 && (flags & Prot) != 0)
-            return Ud();
-        if ((flags & Sse) != 0)
+        if ((flags & (Sse | Mmx)) != 0)
         {
-            if ((vcpu.ReadCr0() & X86_CR0_EM) != 0 || (vcpu.ReadCr4() & X86_CR4_OSFXSR) == 0)
+            if ((vcpu.ReadCr0() & X86_CR0_EM) != 0 || ((flags & Sse) != 0 && (vcpu.ReadCr4() & X86_CR4_OSFXSR) == 0))
                 return Ud();
             if ((vcpu.ReadCr0() & X86_CR0_TS) != 0)
                 return Nm();
+            if ((flags & Mmx) != 0 && vcpu.FpuFaultPending)
+                return Fault(MF_VECTOR, 0, false);
         }
 
+        if ((flags & Prot) != 0 && Mode is EmulMode.Real or EmulMode.Vm86)
+            return Ud();
         if ((flags & Priv) != 0 && ops.GetCpl(vcpu) != 0)
             return Gp(0);
+        if ((flags & UndefinedPriv) != 0)
+            return Ud();
+        if ((flags & SvmePa) != 0 && (RegRead(RAX) & 0xffff000000000000) != 0)
+            return Gp(0);
+        if ((flags & Svme) != 0 && (vcpu.Efer & EFER_SVME) == 0)
+            return Ud();
         if ((flags & (PortIn | PortOut)) != 0)
         {
             bool isIn = (flags & PortIn) != 0;
@@ -159,6 +167,9 @@ public sealed unsafe partial class X86EmulateContext
             case Kind.Xmm:
                 vcpu.ReadXmm(op.Reg, out op.Val, out op.ValHigh);
                 break;
+            case Kind.Mm:
+                op.Val = vcpu.ReadMmx(op.Reg);
+                break;
             case Kind.Sreg:
                 ops.GetSegment(vcpu, out Abi.kvm_segment segment, op.Reg);
                 op.Val = segment.selector;
@@ -216,6 +227,9 @@ public sealed unsafe partial class X86EmulateContext
                 return SegmentedWrite(op.Seg, op.Ea, ioRead + op.DataOffset, op.Bytes * (int)op.Count);
             case Kind.Xmm:
                 vcpu.WriteXmm(op.Reg, op.Val, op.ValHigh);
+                return Continue;
+            case Kind.Mm:
+                vcpu.WriteMmx(op.Reg, op.Val);
                 return Continue;
             default:
                 return Continue;

@@ -17,7 +17,7 @@ public sealed unsafe partial class X86EmulateContext
         switch (op)
         {
             case Mnemonic.Mov: return Move();
-            case Mnemonic.Movnti:
+            case Mnemonic.Movnti or Mnemonic.Movq:
             case Mnemonic.Movsb or Mnemonic.Movsw or Mnemonic.Movsd or Mnemonic.Movsq:
             case Mnemonic.Stosb or Mnemonic.Stosw or Mnemonic.Stosd or Mnemonic.Stosq:
             case Mnemonic.Lodsb or Mnemonic.Lodsw or Mnemonic.Lodsd or Mnemonic.Lodsq:
@@ -117,8 +117,9 @@ public sealed unsafe partial class X86EmulateContext
             case Mnemonic.Aam or Mnemonic.Aad:
                 return Accumulator(insn.Immediate8);
             case Mnemonic.Xlatb: return Xlat();
-            case Mnemonic.Nop or Mnemonic.Reservednop or Mnemonic.Pause or Mnemonic.Monitor or Mnemonic.Mwait:
+            case Mnemonic.Nop or Mnemonic.Reservednop or Mnemonic.Pause:
             case Mnemonic.Prefetchnta or Mnemonic.Prefetcht0 or Mnemonic.Prefetcht1 or Mnemonic.Prefetcht2 or Mnemonic.Prefetch or Mnemonic.Prefetchw:
+            case Mnemonic.Prefetchwt1 or Mnemonic.Prefetchit0 or Mnemonic.Prefetchit1:
             case Mnemonic.Clflush or Mnemonic.Clflushopt or Mnemonic.Invd or Mnemonic.Wbinvd:
                 return Continue;
             case Mnemonic.Les or Mnemonic.Lds or Mnemonic.Lss or Mnemonic.Lfs or Mnemonic.Lgs:

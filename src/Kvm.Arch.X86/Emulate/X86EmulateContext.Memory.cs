@@ -50,7 +50,8 @@ public sealed unsafe partial class X86EmulateContext
                 return BadAddress(seg);
         }
 
-        return aligned && size >= 16 && (la & (size - 1)) != 0 ? Gp(0) : Continue;
+        // insn_alignment: 16 bytes, of larger images too.
+        return aligned && size >= 16 && (la & 15) != 0 ? Gp(0) : Continue;
     }
 
     private static bool InsideSegment(in kvm_segment desc, ulong ea, uint size, bool write, bool fetch, EmulMode mode, out ulong maxSize)

@@ -39,6 +39,8 @@ public sealed unsafe partial class X86EmulateContext
             case Mnemonic.Xsetbv: return Xsetbv();
             case Mnemonic.Vmcall or Mnemonic.Vmmcall: return FixHypercall();
             case Mnemonic.Rsm: return Rsm();
+            case Mnemonic.Fxsave or Mnemonic.Fxsave64: return Fxsave();
+            case Mnemonic.Fxrstor or Mnemonic.Fxrstor64: return Fxrstor();
             case Mnemonic.Fninit or Mnemonic.Fnstcw or Mnemonic.Fnstsw: return Fpu(op);
             default: return Unhandleable;
         }
@@ -221,6 +223,63 @@ public sealed unsafe partial class X86EmulateContext
         int rc = vcpu.FixHypercall(this);
         NextEip = Eip;
         return rc;
+    }
+
+    // ---- FXSAVE, FXRSTOR ----
+    private const int FxHeadBytes = 160;
+    private const int FxImageBytes = 512;
+
+    /// <summary>check_fxsr: 64-bit code is left to the processor.</summary>
+    private int CheckFxsr()
+    {
+        if (!vcpu.GuestCpuidHas(X86Feature.FXSR))
+            return Ud();
+        if ((vcpu.ReadCr0() & (X86_CR0_TS | X86_CR0_EM)) != 0)
+            return Nm();
+        return Mode == EmulMode.Prot64 ? Unhandleable : Continue;
+    }
+
+    /// <summary>__fxstate_size: the XMM registers that the guest's code has.</summary>
+    private int FxBytes => FxHeadBytes + ((vcpu.ReadCr4() & X86_CR4_OSFXSR) != 0 ? 8 * 16 : 0);
+
+    /// <summary>em_fxsave.</summary>
+    private int Fxsave()
+    {
+        int rc = CheckFxsr();
+        if (rc != Continue)
+            return rc;
+        byte* image = stackalloc byte[FxImageBytes];
+        vcpu.FpuFxsave(image);
+        int size = FxBytes;
+        rc = Linearize(dst.Seg, modrmEa, (uint)size, true, out ulong linear);
+        if (rc != Continue)
+            return rc;
+        rc = vcpu.WriteGuestVirt(linear, new ReadOnlySpan<byte>(image, size), out X86Exception fault);
+        if (rc == PropagateFault)
+            Exception = fault;
+        return rc;
+    }
+
+    /// <summary>em_fxrstor: what the guest's image does not have stays as it is in the registers.</summary>
+    private int Fxrstor()
+    {
+        int rc = CheckFxsr();
+        if (rc != Continue)
+            return rc;
+        byte* image = stackalloc byte[FxImageBytes];
+        vcpu.FpuFxsave(image);
+        int size = FxBytes;
+        rc = Linearize(dst.Seg, modrmEa, (uint)size, false, out ulong linear);
+        if (rc != Continue)
+            return rc;
+        rc = vcpu.ReadGuestVirt(linear, new Span<byte>(image, size), out X86Exception fault);
+        if (rc == PropagateFault)
+            Exception = fault;
+        if (rc != Continue)
+            return rc;
+        if (*(uint*)(image + 24) >> 16 != 0)
+            return Gp(0);
+        return vcpu.FpuFxrstor(image) ? Continue : Unhandleable;
     }
 
     private int Fpu(Mnemonic op)

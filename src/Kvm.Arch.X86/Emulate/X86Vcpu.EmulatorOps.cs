@@ -69,6 +69,17 @@ public unsafe partial class X86Vcpu
 
     internal void WriteXmm(int register, ulong low, ulong high) => FpuGet().WriteXmm(register, new UInt128(high, low));
 
+    /// <summary>flush_pending_x87_faults: an x87 exception is pending.</summary>
+    internal bool FpuFaultPending => FpuGet().Fwait().IsFault;
+
+    internal ulong ReadMmx(int register) => FpuGet().ReadMm(register);
+
+    internal void WriteMmx(int register, ulong value) => FpuGet().WriteMm(register, value);
+
+    internal void FpuFxsave(byte* image) => FpuGet().Fxsave(image, wide: false);
+
+    internal bool FpuFxrstor(byte* image) => FpuGet().Fxrstor(image, wide: false).Ok;
+
     internal ushort FpuControlWord => FpuGet().Fnstcw();
 
     internal ushort FpuStatusWord => FpuGet().Fnstsw();

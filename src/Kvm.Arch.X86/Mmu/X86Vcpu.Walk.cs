@@ -235,12 +235,20 @@ public unsafe partial class X86Vcpu
         ReadGuestVirtHelper(addr, to, PFERR_IMPLICIT_ACCESS, out exception);
 
     /// <summary>kvm_write_guest_virt_system: as the processor writes its own structures.</summary>
-    public int WriteGuestVirtSystem(ulong addr, ReadOnlySpan<byte> from, out X86Exception exception)
+    public int WriteGuestVirtSystem(ulong addr, ReadOnlySpan<byte> from, out X86Exception exception) =>
+        WriteGuestVirtHelper(addr, from, PFERR_WRITE_MASK, out exception);
+
+    /// <summary>emulator_write_std: as the guest's code writes; IoNeeded where there is no memory.</summary>
+    public int WriteGuestVirt(ulong addr, ReadOnlySpan<byte> from, out X86Exception exception) =>
+        WriteGuestVirtHelper(addr, from, PFERR_WRITE_MASK | (Ops.GetCpl(this) == 3 ? PFERR_USER_MASK : 0), out exception);
+
+    /// <summary>kvm_write_guest_virt_helper.</summary>
+    private int WriteGuestVirtHelper(ulong addr, ReadOnlySpan<byte> from, ulong access, out X86Exception exception)
     {
         exception = default;
         while (from.Length > 0)
         {
-            ulong gpa = GvaToGpa(addr, PFERR_WRITE_MASK, out exception);
+            ulong gpa = GvaToGpa(addr, access, out exception);
             int n = (int)Math.Min((ulong)from.Length, 0x1000 - (addr & 0xfff));
             if (gpa == INVALID_GPA)
                 return X86EmulateContext.PropagateFault;

@@ -1,4 +1,5 @@
 using Kvm.Emulator.Vector;
+using Kvm.Emulator.Vector.Integer;
 
 namespace Kvm.Emulator;
 
@@ -61,12 +62,12 @@ public sealed unsafe partial class Processor
         return XsaveUnit.Restore(this, new HostXsaveArea(area), supervisor: true, enabled, mask & enabled, KernelFormat) ? InstructionResult.Success : InstructionResult.Faulted(PendingFault);
     }
 
-    /// <summary>FXSAVE64 to 512 bytes.</summary>
-    public void Fxsave(byte* image) => FxsaveInstructions.Save(this, new HostXsaveArea(image), KernelFormat);
+    /// <summary>FXSAVE64 to 512 bytes; not <paramref name="wide"/>: FXSAVE of 64-bit code.</summary>
+    public void Fxsave(byte* image, bool wide = true) => FxsaveInstructions.Save(this, new HostXsaveArea(image), KernelFormat with { Wide = wide });
 
-    /// <summary>FXRSTOR64: #GP(0) for reserved MXCSR bits.</summary>
-    public InstructionResult Fxrstor(byte* image)
-        => FxsaveInstructions.Restore(this, new HostXsaveArea(image), KernelFormat) ? InstructionResult.Success : InstructionResult.Faulted(PendingFault);
+    /// <summary>FXRSTOR64 or FXRSTOR: #GP(0) for reserved MXCSR bits.</summary>
+    public InstructionResult Fxrstor(byte* image, bool wide = true)
+        => FxsaveInstructions.Restore(this, new HostXsaveArea(image), KernelFormat with { Wide = wide }) ? InstructionResult.Success : InstructionResult.Faulted(PendingFault);
 
     /// <summary>FNINIT.</summary>
     public void Fninit() => X87State.Initialize(State);
@@ -76,6 +77,23 @@ public sealed unsafe partial class Processor
 
     /// <summary>FNSTSW.</summary>
     public ushort Fnstsw() => X87State.Status(State);
+
+    /// <summary>FWAIT: #MF for an x87 exception that is pending.</summary>
+    public InstructionResult Fwait() => X87State.Pending(State) ? InstructionResult.Faulted(new Fault(Fault.MF)) : InstructionResult.Success;
+
+    /// <summary>MOVQ from MM<paramref name="n"/>: as every MMX instruction it ends the use of the x87 stack.</summary>
+    public ulong ReadMm(int n)
+    {
+        MmxLanes.Enter(State);
+        return MmxLanes.Register(State, n);
+    }
+
+    /// <summary>MOVQ to MM<paramref name="n"/>.</summary>
+    public void WriteMm(int n, ulong value)
+    {
+        MmxLanes.Enter(State);
+        MmxLanes.Put(State, n, value);
+    }
 
     /// <summary>MOVDQU from XMM<paramref name="n"/>.</summary>
     public UInt128 ReadXmm(int n) => *(UInt128*)VectorUnit.Xmm(State, n);

@@ -11,6 +11,8 @@ internal sealed class Outcome
     public readonly byte[] Data = new byte[ModeGuest.DataSize];
     public readonly byte[] Stack = new byte[0x400];
     public readonly byte[] Xmm = new byte[256];
+    /// <summary>Stack registers, control, status and tag word.</summary>
+    public readonly byte[] X87 = new byte[133];
 
     /// <summary>Null when the two are the same. R15, which addresses the operand, is not compared when the operands are in different places.</summary>
     public string? Difference(Outcome other, bool elsewhere)
@@ -24,6 +26,7 @@ internal sealed class Outcome
         return !Data.AsSpan().SequenceEqual(other.Data) ? $"memory at {Data.AsSpan().CommonPrefixLength(other.Data):x}"
             : !Stack.AsSpan().SequenceEqual(other.Stack) ? "stack"
             : !Xmm.AsSpan().SequenceEqual(other.Xmm) ? $"xmm{Xmm.AsSpan().CommonPrefixLength(other.Xmm) / 16}: {Convert.ToHexString(other.Xmm)}, the processor has {Convert.ToHexString(Xmm)}"
+            : !X87.AsSpan().SequenceEqual(other.X87) ? $"x87: {Convert.ToHexString(other.X87)}, the processor has {Convert.ToHexString(X87)}"
             : null;
     }
 
@@ -106,6 +109,15 @@ internal sealed unsafe class EmulatedCase
     /// <summary>The selector of a far pointer at the data.</summary>
     public void FarPointer(ushort selector) => BitConverter.TryWriteBytes(data.AsSpan(4), selector);
 
+    /// <summary>An image for FXRSTOR at [BX].</summary>
+    public void FxImage()
+    {
+        regs.rbx = ModeGuest.Data;
+        BitConverter.TryWriteBytes(data.AsSpan(0), 0x12345a001800037ful & 0xffff00ffffff);
+        data.AsSpan(8, 16).Clear();
+        BitConverter.TryWriteBytes(data.AsSpan(24), 0x1f80);
+    }
+
     public void FarPointerAtBx(int mode, ushort selector)
     {
         regs.rbx = ModeGuest.Data;
@@ -168,6 +180,14 @@ internal sealed unsafe class EmulatedCase
         *(ushort*)area = 0x37f;
         *(uint*)(area + 24) = 0x1f80;
         *(ulong*)(area + 512) = 3;
+        for (int i = 0; i < 8; i++)
+        {
+            xmm.AsSpan(i * 8, 8).CopyTo(new Span<byte>(area + 32 + i * 16, 8));
+            *(ushort*)(area + 40 + i * 16) = 0x4000;
+        }
+
+        area[4] = 0x5a;
+        *(ushort*)(area + 2) = 0x1800;
         xmm.CopyTo(new Span<byte>(area + 160, 256));
         Guest.Ok(g.Guest.VcpuIoctl(KVM_SET_XSAVE, area));
     }
@@ -182,6 +202,7 @@ internal sealed unsafe class EmulatedCase
         kvm_fpu fpu;
         Guest.Ok(g.Guest.VcpuIoctl(KVM_GET_FPU, &fpu));
         new Span<byte>(&fpu.xmm, 256).CopyTo(o.Xmm);
+        new Span<byte>(&fpu, 133).CopyTo(o.X87);
         return o;
     }
 

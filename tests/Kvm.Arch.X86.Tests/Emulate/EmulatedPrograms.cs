@@ -133,6 +133,10 @@ internal static class EmulatedPrograms
         byte[] at = mode == 16 ? [0x07] : [0x03];
         foreach (byte opcode in (byte[])[0xc4, 0xc5])
             yield return ([opcode, .. at], (c, _) => c.FarPointerAtBx(mode, mode == 16 ? (ushort)0x40 : (ushort)0x10));
+        yield return ([0x0f, 0xae, at[0]], (c, _) => c.FxImage());
+        yield return ([0x0f, 0xae, (byte)(at[0] | 8)], (c, _) => c.FxImage());
+        foreach (byte opcode in (byte[])[0xf0, 0xf1])
+            yield return ([0x0f, 0x38, opcode, at[0]], (c, _) => c.Regs.rbx = ModeGuest.Data);
         if (mode != 16)
             yield break;
         yield return ([0xcc], null);
