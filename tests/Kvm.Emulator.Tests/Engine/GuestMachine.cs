@@ -27,13 +27,24 @@ internal sealed unsafe class GuestMachine : IDisposable
         ram = (byte*)NativeMemory.AlignedAlloc((nuint)Size, 4096);
         NativeMemory.Clear(ram, (nuint)Size);
         Machine.Memory.Map(0, Size, ram);
-        for (int v = 0; v < 32; v++)
-            ram[HandlerBase + (ulong)(v * 16)] = 0xf4;
         BuildTables();
+    }
+
+    /// <summary>Handlers and tables as they were, whatever a guest has made of them; no breakpoints.</summary>
+    internal void Restore()
+    {
+        const ulong end = PageTables + 0x3000;
+        NativeMemory.Clear(ram, (nuint)end);
+        BuildTables();
+        Cpu.Code.CodeWritten(0, (int)end);
+        State->Dr[7] = 0x400;
+        Cpu.OnDebugRegisters();
     }
 
     private void BuildTables()
     {
+        for (int v = 0; v < 32; v++)
+            ram[HandlerBase + (ulong)(v * 16)] = 0xf4;
         ulong* gdt = (ulong*)(ram + Gdt);
         gdt[1] = 0x00cf9b000000ffff;
         gdt[2] = 0x00af9b000000ffff;
