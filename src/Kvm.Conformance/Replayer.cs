@@ -202,7 +202,7 @@ public sealed unsafe partial class Replayer : IDisposable
         long thread = _kernel.CurrentThread();
         using Timer? kick = step.TryGetProperty("kick_ms", out JsonElement after) ? new Timer(_ => _kernel.Interrupt(thread), null, after.GetInt32(), 200) : null;
         // A guest that never comes back must not hold the tests up.
-        using var watchdog = new Timer(_ => _kernel.Interrupt(thread), null, 10_000, 1_000);
+        using var watchdog = new Timer(_ => _kernel.Interrupt(thread), null, 60_000, 1_000);
         long result = _kernel.Ioctl(Fd(step), KVM_RUN, 0);
         Answer(step, result);
         CompareExit(step, run);

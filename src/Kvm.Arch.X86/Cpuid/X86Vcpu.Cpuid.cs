@@ -341,6 +341,7 @@ public partial class X86Vcpu
         uint function = eax;
         uint index = ecx;
         bool exact = FindCpuidEntryIndex(function, index, out kvm_cpuid_entry2 entry);
+        uint asked = function;
         bool found = exact || (!exactOnly && OutOfRangeEntry(ref function, index, out entry));
         eax = entry.eax;
         ebx = entry.ebx;
@@ -358,6 +359,8 @@ public partial class X86Vcpu
             edx = entry.edx;
         }
 
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_cpuid", $"func {asked:x} idx {index:x} rax {eax:x} rbx {ebx:x} rcx {ecx:x} rdx {edx:x}, cpuid entry {(exact ? "found" : "not found")}{(found && !exact ? ", used max basic" : "")}");
         return exact;
     }
 

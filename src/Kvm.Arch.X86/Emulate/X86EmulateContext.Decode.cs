@@ -42,6 +42,9 @@ public sealed unsafe partial class X86EmulateContext
     /// <summary>The bytes fetched so far, for a report.</summary>
     internal ReadOnlySpan<byte> FetchedBytes => fetch.AsSpan(0, fetchLength);
 
+    /// <summary>The bytes of the decoded instruction; all that were fetched when it could not be decoded.</summary>
+    internal ReadOnlySpan<byte> DecodedBytes => NextEip > Eip && NextEip - Eip <= (uint)fetchLength ? fetch.AsSpan(0, (int)(NextEip - Eip)) : FetchedBytes;
+
     internal byte* IoData => ioRead;
 
     /// <summary>emulator_can_use_gpa: the access is the one that faulted.</summary>

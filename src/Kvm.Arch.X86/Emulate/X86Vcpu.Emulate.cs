@@ -69,8 +69,19 @@ public unsafe partial class X86Vcpu
         using var _ = FunctionTrace.Enter("x86_decode_emulated_instruction");
         EmulateCtxt.Init();
         int r = EmulateCtxt.Decode(insn, emulType);
+        if (Tracepoints.Enabled)
+            TraceInstruction(failed: false);
         Stat.InsnEmulation++;
         return r == X86EmulateContext.EmulationOk;
+    }
+
+    /// <summary>trace_kvm_emulate_insn_start, trace_kvm_emulate_insn_failed.</summary>
+    private void TraceInstruction(bool failed)
+    {
+        string mode = EmulateCtxt.Mode switch { EmulMode.Real => "real", EmulMode.Vm86 => "vm16", EmulMode.Prot16 => "prot16", EmulMode.Prot32 => "prot32", _ => "prot64" };
+        string bytes = Convert.ToHexStringLower(EmulateCtxt.DecodedBytes);
+        string separated = string.Join(' ', Enumerable.Range(0, bytes.Length / 2).Select(i => bytes.Substring(2 * i, 2)));
+        Tracepoints.Emit("kvm_emulate_insn", $"{(uint)Ops.GetSegmentBase(this, VcpuSreg.VCPU_SREG_CS):x}:{EmulateCtxt.Eip:x}:{separated} ({mode}){(failed ? " failed" : "")}");
     }
 
     private int DecodeFailed(ulong cr2OrGpa, EmulType emulType)
@@ -264,7 +275,7 @@ public unsafe partial class X86Vcpu
         using var _ = FunctionTrace.Enter("handle_emulation_failure");
         Stat.InsnEmulationFail++;
         if (Tracepoints.Enabled)
-            Tracepoints.Emit("kvm_emulate_insn", $"{Ops.GetSegmentBase(this, VcpuSreg.VCPU_SREG_CS):x}:{EmulateCtxt.Eip:x}:{Convert.ToHexString(EmulateCtxt.FetchedBytes)} failed");
+            TraceInstruction(failed: true);
         if ((emulType & EMULTYPE_VMWARE_GP) != 0)
         {
             QueueExceptionE(GP_VECTOR, 0);

@@ -193,12 +193,17 @@ public unsafe partial class X86Vcpu
         int r = GetMsrWithFilter(ecx, out ulong data);
         if (r == 0)
         {
+            if (Tracepoints.Enabled)
+                TraceMsr(false, ecx, data, false);
             Rax = (uint)data;
             Rdx = data >> 32;
         }
-        else if (MsrUserSpace(ecx, KVM_EXIT_X86_RDMSR, 0, &CompleteFastRdmsr, r))
+        else
         {
-            return 0;
+            if (MsrUserSpace(ecx, KVM_EXIT_X86_RDMSR, 0, &CompleteFastRdmsr, r))
+                return 0;
+            if (Tracepoints.Enabled)
+                TraceMsr(false, ecx, 0, true);
         }
 
         return Ops.CompleteEmulatedMsr(this, r);
@@ -220,8 +225,13 @@ public unsafe partial class X86Vcpu
                 return r;
         }
 
+        if (Tracepoints.Enabled)
+            TraceMsr(true, ecx, data, r != 0);
         return Ops.CompleteEmulatedMsr(this, r);
     }
+
+    private static void TraceMsr(bool write, uint index, ulong data, bool fault) =>
+        Tracepoints.Emit("kvm_msr", $"msr_{(write ? "write" : "read")} {index:x} = 0x{data:x}{(fault ? " (#GP)" : "")}");
 
     /// <summary>
     /// RDMSR in the instruction emulator (emulator_get_msr_with_filter): 0, 1 (fault), or 2 when KVM_RUN exits to userspace first.
@@ -229,17 +239,21 @@ public unsafe partial class X86Vcpu
     internal int EmulatorGetMsrWithFilter(uint index, out ulong data)
     {
         int r = GetMsrWithFilter(index, out data);
-        if (r == 0)
-            return 0;
-        return MsrUserSpace(index, KVM_EXIT_X86_RDMSR, 0, &CompleteEmulatedRdmsr, r) ? 2 : 1;
+        if (r != 0 && MsrUserSpace(index, KVM_EXIT_X86_RDMSR, 0, &CompleteEmulatedRdmsr, r))
+            return 2;
+        if (Tracepoints.Enabled)
+            TraceMsr(false, index, r == 0 ? data : 0, r != 0);
+        return r == 0 ? 0 : 1;
     }
 
     internal int EmulatorSetMsrWithFilter(uint index, ulong data)
     {
         int r = SetMsrWithFilter(index, data);
-        if (r == 0)
-            return 0;
-        return MsrUserSpace(index, KVM_EXIT_X86_WRMSR, data, &CompleteEmulatedMsrAccess, r) ? 2 : 1;
+        if (r != 0 && MsrUserSpace(index, KVM_EXIT_X86_WRMSR, data, &CompleteEmulatedMsrAccess, r))
+            return 2;
+        if (Tracepoints.Enabled)
+            TraceMsr(true, index, data, r != 0);
+        return r == 0 ? 0 : 1;
     }
 
     /// <summary>Writes that need no interrupt-enabled host: an x2APIC's IPI to one target, and the deadline of a timer that the processor keeps.</summary>

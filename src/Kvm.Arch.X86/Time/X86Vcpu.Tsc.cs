@@ -16,6 +16,8 @@ public partial class X86Vcpu
     private void WriteTscOffset(ulong l1Offset)
     {
         using var _ = FunctionTrace.Enter("kvm_vcpu_write_tsc_offset");
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_write_tsc_offset", $"vcpu={VcpuId} prev={L1TscOffset} next={l1Offset}");
         L1TscOffset = l1Offset;
         TscOffset = IsGuestMode
             ? Arch.CalcNestedTscOffset(l1Offset, Ops.GetL2TscOffset(this), Ops.GetL2TscMultiplier(this))
@@ -162,6 +164,8 @@ public partial class X86Vcpu
         // kvm_track_tsc_matching.
         if (vm.UseMasterClock || (!Arch.HostX86.TscUnstable && vm.NrVcpusMatchedTsc + 1 == vm.OnlineVcpus))
             MakeRequest(KVM_REQ_MASTERCLOCK_UPDATE);
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_track_tsc", $"vcpu_id {VcpuId} masterclock {(vm.UseMasterClock ? 1 : 0)} offsetmatched {vm.NrVcpusMatchedTsc} nr_online {vm.OnlineVcpus} hostclock {vm.HostClock}");
     }
 
     /// <summary>Brings kvmclock's page up to date and catches up a slow guest counter; 0.</summary>

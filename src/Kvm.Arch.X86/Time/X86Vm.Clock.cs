@@ -21,7 +21,12 @@ public abstract partial class X86Vm
         MasterKernelNs = Arch.KvmclockBaseNs();
         MasterCycleNow = Arch.HostX86.Rdtsc();
         UseMasterClock = !Arch.HostX86.TscUnstable && matched && !BackwardsTscObserved && !BootVcpuRunsOldKvmclock;
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_update_master_clock", $"masterclock {(UseMasterClock ? 1 : 0)} hostclock {HostClock} offsetmatched {(matched ? 1 : 0)}");
     }
+
+    /// <summary>For tracepoints: what the host's clock runs on.</summary>
+    internal string HostClock => Arch.HostX86.TscUnstable ? "none" : "tsc";
 
     /// <summary>kvm_update_masterclock: vCPUs leave the guest while the sample changes.</summary>
     internal void UpdateMasterclock()

@@ -53,16 +53,21 @@ public sealed partial class X86Arch
         vm.GuestCanReadMsrPlatformInfo = true;
         vm.EnablePmu = Params.EnablePmu;
 
-        FunctionTrace.Leaf("set_or_clear_apicv_inhibit");
-        vm.ApicvInhibitReasons = 1ul << (int)ApicvInhibit.APICV_INHIBIT_REASON_ABSENT;
+        InhibitApicv(vm, ApicvInhibit.APICV_INHIBIT_REASON_ABSENT);
         if (!EnableApicv)
-        {
-            FunctionTrace.Leaf("set_or_clear_apicv_inhibit");
-            vm.ApicvInhibitReasons |= 1ul << (int)ApicvInhibit.APICV_INHIBIT_REASON_DISABLE;
-        }
+            InhibitApicv(vm, ApicvInhibit.APICV_INHIBIT_REASON_DISABLE);
 
         FunctionTrace.Leaf("kvm_hv_init_vm");
         return 0;
+    }
+
+    [KernelFunction("set_or_clear_apicv_inhibit", File = "arch/x86/kvm/x86.c")]
+    private static void InhibitApicv(X86Vm vm, ApicvInhibit reason)
+    {
+        FunctionTrace.Leaf("set_or_clear_apicv_inhibit");
+        vm.ApicvInhibitReasons |= 1ul << (int)reason;
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_apicv_inhibit_changed", $"set reason={(int)reason}, inhibits=0x{vm.ApicvInhibitReasons:x}");
     }
 
     [KernelFunction("kvm_page_track_cleanup", File = "arch/x86/kvm/mmu/page_track.c")]

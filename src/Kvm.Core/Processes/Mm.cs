@@ -164,9 +164,14 @@ public sealed unsafe class Mm
     /// <summary>munmap of whole pages: mappings are cut where the range ends inside them.</summary>
     internal KvmResult Unmap(ulong start, ulong length)
     {
-        // The last reference to a file goes outside the lock: its release may unmap again.
-        foreach (Vma v in UnmapLocked(start, start + length)) v.File?.Put();
+        PutFiles(UnmapLocked(start, start + length));
         return 0;
+    }
+
+    /// <summary>The mappings' references: without the lock, as the last one can release a VM that unmaps memory of its own (Linux: delayed_fput).</summary>
+    private static void PutFiles(Vma[] mappings)
+    {
+        foreach (Vma v in mappings) v.File?.Put();
     }
 
     private Vma[] UnmapLocked(ulong start, ulong end)
@@ -192,8 +197,17 @@ public sealed unsafe class Mm
     /// <summary>mprotect: mappings are cut where the range ends inside them. -ENOMEM at the first address without a mapping of this host; what lies before has changed.</summary>
     internal KvmResult Protect(ulong start, ulong length, int protection)
     {
-        using var _ = _mmapLock.Enter();
+        KvmResult r;
+        Vma[] changed;
+        using (_mmapLock.Enter()) r = Protect(start, length, protection, out changed);
+        PutFiles(changed);
+        return r;
+    }
+
+    private KvmResult Protect(ulong start, ulong length, int protection, out Vma[] replaced)
+    {
         ulong end = start, wanted = start + length;
+        replaced = [];
         Vma[] hit = Overlapping(start, wanted);
         foreach (Vma v in hit)
         {
@@ -202,7 +216,7 @@ public sealed unsafe class Mm
         }
 
         if (end == start) return length == 0 ? 0 : Abi.Errno.ENOMEM;
-        hit = [.. hit.Where(v => v.Start < end)];
+        hit = replaced = [.. hit.Where(v => v.Start < end)];
         Invalidate(start, end, () =>
         {
             foreach (Vma v in hit)
@@ -227,7 +241,6 @@ public sealed unsafe class Mm
                 }
             }
         });
-        foreach (Vma v in hit) v.File?.Put();
         return end == wanted ? 0 : Abi.Errno.ENOMEM;
     }
 

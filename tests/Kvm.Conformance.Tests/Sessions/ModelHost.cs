@@ -9,10 +9,11 @@ namespace Kvm.Conformance.Tests.Sessions;
 /// <summary>The machine of the recordings: two processors of one model, a booted kernel, kvm.ko.</summary>
 internal sealed class ModelHost : IDisposable
 {
-    public ModelHost(string vendor)
+    /// <summary>With the processor of the vendor's recorded instruction log, or another one.</summary>
+    public ModelHost(string vendor, CpuModel? processor = null)
     {
         Vendor = vendor;
-        CpuModel model = CpuModel.Load(vendor == "intel" ? "bochs-skylake-x" : "bochs-ryzen");
+        CpuModel model = processor ?? CpuModel.Load(vendor == "intel" ? "bochs-skylake-x" : "bochs-ryzen");
         Machine = new Machine(new MachineOptions { Processors = [new ProcessorOptions(model), new ProcessorOptions(model)] });
         Host = new Host(new HostOptions { CpuCount = 2 });
         Arch = new X86Arch(new HostX86(Host, Machine));
