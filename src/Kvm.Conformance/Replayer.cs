@@ -220,6 +220,7 @@ public sealed unsafe partial class Replayer : IDisposable
         bool ended = thread.Join(step.GetProperty("timeout_ms").GetInt32());
         if (step.TryGetProperty("running", out JsonElement running) && running.GetBoolean())
         {
+            if (!ended) thread.AwaitSleep();
             Check(step, !ended, $"expected to be still running, returned {thread.Result}");
             return true;
         }

@@ -1,5 +1,7 @@
 using Kvm.Abi;
 using Kvm.Client;
+using Kvm.Client.Backends;
+using Kvm.Core;
 using static Kvm.Abi.Uapi;
 
 namespace Kvm.Conformance;
@@ -32,6 +34,15 @@ internal sealed unsafe class RunThread
     public long Result { get; private set; }
 
     public bool Join(int milliseconds) => _thread.Join(milliseconds);
+
+    /// <summary>A busy machine needs longer than the recorded one until the guest halts: gives it up to a second more to get there.</summary>
+    public void AwaitSleep()
+    {
+        if (_kernel is not ModelBackend model || model.Process.FindTask((int)_id) is not { } task) return;
+        for (int i = 0; i < 100 && task.State == TaskState.Running && !_thread.Join(10); i++)
+        {
+        }
+    }
 
     public void Kick() => _kernel.Interrupt(_id);
 
