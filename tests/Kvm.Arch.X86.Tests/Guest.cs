@@ -127,14 +127,17 @@ internal sealed unsafe class Guest : IDisposable
     public KvmResult RunOnce() => Process.Ioctl(VcpuFd, KVM_RUN);
 
     /// <summary>The instruction emulator on these bytes, as an exit handler calls it: 1 or 0.</summary>
-    public int Emulate(params ReadOnlySpan<byte> insn)
+    public int Emulate(params byte[] insn) => OnVcpu(v => v.EmulateInstructionFromBuffer(insn));
+
+    /// <summary>What an exit handler does, on the loaded vCPU: 1 or 0.</summary>
+    public int OnVcpu(Func<X86Vcpu, int> handler)
     {
         using (Kernel.Host.Enter(Process.Task))
         using (Vcpu.Mutex.Enter())
         {
             Vcpu.Load();
             Vcpu.SrcuReadLock();
-            int r = Vcpu.EmulateInstructionFromBuffer(insn);
+            int r = handler(Vcpu);
             Vcpu.SrcuReadUnlock();
             Vcpu.Put();
             return r;

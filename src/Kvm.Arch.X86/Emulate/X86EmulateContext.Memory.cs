@@ -129,13 +129,13 @@ public sealed unsafe partial class X86EmulateContext
         return rc != Continue ? rc : vcpu.EmulatorCmpxchg(this, linear, (byte*)old, (byte*)value, (uint)size, ref Exception);
     }
 
-    /// <summary>Descriptor tables and TSS: at supervisor privilege, no MMIO.</summary>
+    /// <summary>Descriptor tables and TSS: at supervisor privilege. Where there is no memory the instruction ends without effect (IoNeeded) and is tried again.</summary>
     private int LinearReadSystem(ulong linear, void* to, int size)
     {
         int r = vcpu.ReadGuestVirtSystem(linear, new Span<byte>(to, size), out X86Exception fault);
         if (r == PropagateFault)
             Exception = fault;
-        return r == IoNeeded ? Unhandleable : r;
+        return r;
     }
 
     private int LinearWriteSystem(ulong linear, void* from, int size)
@@ -143,7 +143,7 @@ public sealed unsafe partial class X86EmulateContext
         int r = vcpu.WriteGuestVirtSystem(linear, new ReadOnlySpan<byte>(from, size), out X86Exception fault);
         if (r == PropagateFault)
             Exception = fault;
-        return r == IoNeeded ? Unhandleable : r;
+        return r;
     }
 
     // ---- stack ----

@@ -29,7 +29,9 @@ public sealed unsafe partial class X86EmulateContext
         public ushort T, IoMap;
     }
 
-    /// <summary>emulator_task_switch: Continue (a fault was queued if there was one) or Unhandleable.</summary>
+    /// <summary>
+    /// emulator_task_switch: Continue or Unhandleable. A fault of the switch is lost: the kernel goes on in the guest, which tries again.
+    /// </summary>
     internal int TaskSwitch(ushort selector, int idtIndex, TaskSwitchReason reason, bool hasErrorCode, uint errorCode)
     {
         InvalidateRegisterCache();
@@ -41,7 +43,7 @@ public sealed unsafe partial class X86EmulateContext
             WritebackRegisterCache();
         }
 
-        return rc == Continue ? 0 : Unhandleable;
+        return rc == Unhandleable ? Unhandleable : Continue;
     }
 
     private int DoTaskSwitch(ushort selector, int idtIndex, TaskSwitchReason reason, bool hasErrorCode, uint errorCode)
