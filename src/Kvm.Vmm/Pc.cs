@@ -49,7 +49,7 @@ public sealed class Pc : IDisposable
             if (HasIrqchip)
             {
                 Vm.CreateIrqchip();
-                Vm.CreatePit2();
+                Vm.CreatePit2(KVM_PIT_SPEAKER_DUMMY); // port 0x61 too, by which guests measure their clocks
             }
 
             Ram = new GuestRam(Vm, options.Memory);
