@@ -12,6 +12,7 @@ internal static class CommandLine
         {
             DemoCommand.Build(),
             RunCommand.Build(),
+            RunCommand.BuildStat(),
             TraceCommand.Build(),
             ConformanceCommand.Build(),
             DoctorCommand.Build(),

@@ -21,4 +21,18 @@ internal static class Inputs
             throw new ToolException(ExitCode.BadFile, $"cannot read the {what} {file}: {reason}; {advice}");
         }
     }
+
+    /// <summary>A file to be written, replaced when it is there.</summary>
+    /// <exception cref="ToolException">It can't be written.</exception>
+    public static TextWriter CreateFile(FileInfo file, string what)
+    {
+        try
+        {
+            return new StreamWriter(file.Create(), bufferSize: 1 << 16);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new ToolException(ExitCode.BadFile, $"cannot write the {what} {file}: {(e is DirectoryNotFoundException ? "no such directory" : e.Message)}");
+        }
+    }
 }

@@ -12,7 +12,12 @@ internal static class RunCommand
 {
     public const string DefaultCommandLine = "console=ttyS0 earlyprintk=ttyS0,115200 nokaslr panic=-1";
 
-    public static Command Build()
+    public static Command Build() => Build("run", "Boot a Linux kernel or firmware; its serial console is standard output", stat: false);
+
+    /// <summary><c>kvm stat</c>: the same, and afterwards what KVM did.</summary>
+    public static Command BuildStat() => Build("stat", "Run a guest as kvm run does, then tell its VM exits by reason and time, its exits to userspace and KVM's counters", stat: true);
+
+    private static Command Build(string name, string description, bool stat)
     {
         Option<string> cpu = Options.Cpu(), backend = Options.Backend();
         Option<MemorySize> memory = Options.Memory("512M");
@@ -27,12 +32,11 @@ internal static class RunCommand
             DefaultValueFactory = _ => "auto",
         }.OneOf("auto", "kernel", "user");
         var stats = new Option<bool>("--stats") { Description = "Afterwards say how long it took, and count the exits" };
+        var trace = new Option<FileInfo?>("--trace") { Description = "Write KVM's tracepoint events there, in the layout of ftrace's trace file", HelpName = "file" };
         var firmware = new FirmwareOptions();
 
-        var command = new Command("run", "Boot a Linux kernel or firmware; its serial console is standard output")
-        {
-            kernel, cpu, backend, memory, initrd, append, entry, irqchip, timeout, stats,
-        };
+        var command = new Command(name, description) { kernel, cpu, backend, memory, initrd, append, entry, irqchip, timeout, trace };
+        if (!stat) command.Add(stats);
         firmware.AddTo(command);
         command.Validators.Add(result =>
         {
@@ -49,6 +53,10 @@ internal static class RunCommand
                 ? machine.Loader(kernelFile, image, line ?? DefaultCommandLine, ramdisk)
                 : KernelLoader(kernelFile!, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), line, ramdisk);
             IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu));
+            FileInfo? events = result.GetValue(trace);
+            if (chosen == KvmBackend.Native && (stat || events is not null))
+                throw new ToolException(ExitCode.Usage, $"{(stat ? "kvm stat" : "--trace")} sees the events of the model only; a real kernel's are below /sys/kernel/tracing");
+            using EventLog? log = events is null ? null : new EventLog(Inputs.CreateFile(events, "trace"));
             return Run(chosen, load,
                 new PcOptions
                 {
@@ -57,7 +65,7 @@ internal static class RunCommand
                     FirmwareOutput = machine?.DebugOutput,
                     PhysicalBits = machine is null ? null : FirmwareGuest.PhysicalBits,
                 },
-                result.GetValue(timeout), result.GetValue(stats));
+                result.GetValue(timeout), stat || result.GetValue(stats), stat);
         });
         return command;
     }
@@ -88,7 +96,7 @@ internal static class RunCommand
         });
     }
 
-    private static int Run(IKvmBackend backend, Action<Pc> load, PcOptions options, double timeout, bool stats)
+    private static int Run(IKvmBackend backend, Action<Pc> load, PcOptions options, double timeout, bool stats, bool times)
     {
         using var stdout = new StandardOutput();
         using var bios = new FirstWords();
@@ -97,6 +105,7 @@ internal static class RunCommand
         using var pc = new Pc(kvm, options with { Output = output, DebugOutput = PipeWriter.Create(bios) });
         load(pc);
         ExitStatistics? statistics = stats ? new ExitStatistics(pc) : null;
+        using VmExitTimes? vmExits = times ? new VmExitTimes() : null;
         using var interrupt = new CancelKey(pc.Stop);
         long start = TimeProvider.System.GetTimestamp();
         GuestStop stop = pc.Run(timeout > 0 ? TimeSpan.FromSeconds(timeout) : null);
@@ -104,6 +113,7 @@ internal static class RunCommand
         // Setup code that gives up says so through the BIOS; a kernel that prints to the serial port has said it all there.
         if (stdout.Written == 0 && bios.Text.Length > 0) Console.Error.WriteLine($"kvm: the guest printed through its BIOS: {bios.Text}");
         Console.Error.WriteLine($"kvm: {backend.Name}: {stop}");
+        vmExits?.Write(Console.Error);
         statistics?.Write(Console.Error, elapsed);
         return GuestExit.Code(stop);
     }
