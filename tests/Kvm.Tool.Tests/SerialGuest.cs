@@ -62,6 +62,9 @@ internal sealed class SerialGuest : IDisposable
         }
     }
 
+    /// <summary>Waits until the guest ends of itself.</summary>
+    public GuestStop WaitForEnd() => _thread.Join(s_patience) ? _stop! : throw new TimeoutException($"it still runs:\n{Text}");
+
     /// <summary>Types.</summary>
     public void Send(string keys)
     {
