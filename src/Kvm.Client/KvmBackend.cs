@@ -21,11 +21,17 @@ public static class KvmBackend
     /// <param name="name"><c>model</c> or <c>native</c>.</param>
     /// <param name="cpu">For the model: <c>intel</c>, <c>amd</c>, or the name of a processor model.</param>
     /// <param name="processors">For the model: how many processors the host has.</param>
+    /// <param name="parameters">Parameters of the model's modules, "name=value" each; see <see cref="ModelOptions.ModuleParameters"/>.</param>
     /// <exception cref="ArgumentException">No such back end, no such processor.</exception>
-    public static IKvmBackend ByName(string name, string cpu = "intel", int processors = 1) => name switch
+    public static IKvmBackend ByName(string name, string cpu = "intel", int processors = 1, IEnumerable<string>? parameters = null) => name switch
     {
         "native" => Native,
-        "model" => Model(options => (options.Cpu, options.Processors) = (Processor(cpu), processors)),
+        "model" => Model(options =>
+        {
+            (options.Cpu, options.Processors) = (Processor(cpu), processors);
+            foreach (string[] parameter in (parameters ?? []).Select(static p => p.Split('=', 2)))
+                options.ModuleParameters[parameter[0]] = parameter.Length > 1 ? parameter[1] : "1";
+        }),
         _ => throw new ArgumentException($"no back end '{name}': there are model and native"),
     };
 

@@ -23,6 +23,14 @@ internal static class Options
         HelpName = "model",
     };
 
+    /// <summary>Parameters of the model's modules, any number of them.</summary>
+    public static Option<string[]> Parameter() => new("--parameter")
+    {
+        Description = "A parameter of the model's KVM modules: ept=0, npt=0, unrestricted_guest=0, kvm.mmio_caching=N…",
+        HelpName = "name=value",
+        DefaultValueFactory = _ => [],
+    };
+
     public static Option<MemorySize> Memory(string standard) => new("--memory")
     {
         Description = "The guest's RAM: 4M or more, whole pages",

@@ -20,6 +20,7 @@ internal static class RunCommand
     private static Command Build(string name, string description, bool stat)
     {
         Option<string> cpu = Options.Cpu(), backend = Options.Backend();
+        Option<string[]> parameter = Options.Parameter();
         Option<MemorySize> memory = Options.Memory("512M");
         var kernel = new Option<FileInfo?>("--kernel") { Description = "A Linux bzImage (samples/linux/fetch-kernel.sh fetches one) or a multiboot image", HelpName = "file" };
         var initrd = new Option<FileInfo?>("--initrd") { Description = "An initial RAM disk", HelpName = "file" };
@@ -35,7 +36,7 @@ internal static class RunCommand
         var trace = new Option<FileInfo?>("--trace") { Description = "Write KVM's tracepoint events there, in the layout of ftrace's trace file", HelpName = "file" };
         var firmware = new FirmwareOptions();
 
-        var command = new Command(name, description) { kernel, cpu, backend, memory, initrd, append, entry, irqchip, timeout, trace };
+        var command = new Command(name, description) { kernel, cpu, backend, parameter, memory, initrd, append, entry, irqchip, timeout, trace };
         if (!stat) command.Add(stats);
         firmware.AddTo(command);
         command.Validators.Add(result =>
@@ -52,7 +53,7 @@ internal static class RunCommand
             Action<Pc> load = machine is not null
                 ? machine.Loader(kernelFile, image, line ?? DefaultCommandLine, ramdisk)
                 : KernelLoader(kernelFile!, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), line, ramdisk);
-            IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu));
+            IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu), parameters: result.GetValue(parameter));
             FileInfo? events = result.GetValue(trace);
             if (chosen == KvmBackend.Native && (stat || events is not null))
                 throw new ToolException(ExitCode.Usage, $"{(stat ? "kvm stat" : "--trace")} sees the events of the model only; a real kernel's are below /sys/kernel/tracing");

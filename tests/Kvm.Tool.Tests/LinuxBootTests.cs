@@ -38,6 +38,29 @@ public class LinuxBootTests(ITestOutputHelper output)
         }
     }
 
+    /// <summary>The same kernel without nested paging, and without real mode in hardware: KVM shadows its tables, emulates what a processor can't enter.</summary>
+    [SkippableTheory]
+    [InlineData("intel", "ept=0")]
+    [InlineData("intel", "unrestricted_guest=0")]
+    [InlineData("amd", "npt=0")]
+    public void Boots_to_a_program_in_user_space_with(string cpu, string parameter)
+    {
+        string kernel = DebianKernel.Path, initrd = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllBytes(initrd, HelloInit.FileSystem());
+            ToolRun run = ToolRun.Of("run", "--cpu", cpu, "--parameter", parameter, "--memory", "512M", "--kernel", kernel, "--append", UntilUserSpace, "--initrd", initrd, "--timeout", "240", "--stats");
+            Write(run);
+            IsLinux(run.Output);
+            run.Output.Should().Contain("Run /init as init process").And.Contain("hello from user space on Linux").And.Contain("reboot: Restarting system");
+            run.ExitCode.Should().Be(ExitCode.Success);
+        }
+        finally
+        {
+            File.Delete(initrd);
+        }
+    }
+
     /// <summary>The other entry points: protected mode without paging, and the real-mode setup code with its BIOS calls.</summary>
     [SkippableTheory]
     [InlineData("intel", 32)]

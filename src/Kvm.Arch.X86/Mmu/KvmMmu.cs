@@ -38,6 +38,9 @@ public sealed unsafe class KvmMmu
     /// <summary>root.hpa: INVALID_PAGE while no root is loaded.</summary>
     public ulong RootHpa => Root.Hpa;
 
+    /// <summary>Addresses of the remembered roots, the last first; INVALID_PAGE where there is none.</summary>
+    public IReadOnlyList<ulong> PreviousRootHpas => [.. PrevRoots.Select(static r => r.Hpa)];
+
     /// <summary>root_role: what the tables that the processor walks are like.</summary>
     public KvmMmuPageRole RootRole { get; private set; }
 
