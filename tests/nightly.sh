@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The long runs, which the test command makes in small:
 #   every user-mode instruction form against the host's processor, host functions and C# each (20,000,000 cases; the test command: 200,000),
+#   programs of up to twelve of them, made and shrunk by FsCheck (one for twenty cases),
 #   programs of SSE and AVX instructions in blocks against the same one at a time (as many instructions),
 #   guests of random bytes in every mode (10,000,000; the test command: 21,000).
 # usage: tests/nightly.sh [fast | cases] [guests] [seed]
@@ -12,11 +13,11 @@ cases=20000000 guests=10000000
 case ${1:-} in
     "") ;;
     fast) cases=500000 guests=200000 ;;
-    *[!0-9]*) sed -n '2,9s/^# \?//p' "$0" >&2; exit 2 ;;
+    *[!0-9]*) sed -n '2,10s/^# \?//p' "$0" >&2; exit 2 ;;
     *) cases=$1 ;;
 esac
-export KVM_TEST_CASES=$cases KVM_TEST_GUESTS=${2:-$guests} KVM_TEST_SEED=${3:-$RANDOM}
+export KVM_TEST_CASES=$cases KVM_TEST_GUESTS=${2:-$guests} KVM_TEST_SEED=${3:-$RANDOM} KVM_TEST_PROGRAMS=$((cases / 20))
 echo "cases $KVM_TEST_CASES, guests $KVM_TEST_GUESTS, seed $KVM_TEST_SEED"
 time dotnet test tests/Kvm.Emulator.Tests -c Release \
-    --filter "FullyQualifiedName~InstructionDifferential.Every_form|FullyQualifiedName~VectorBlocks.Give_what|FullyQualifiedName~RandomGuests" \
-    --logger "console;verbosity=detailed" | grep -E "cases of|guests in|seed|Passed|Failed|differ|Skipped|[Ee]rror|program [0-9]"
+    --filter "FullyQualifiedName~InstructionDifferential.Every_form|FullyQualifiedName~ProgramDifferential|FullyQualifiedName~VectorBlocks.Give_what|FullyQualifiedName~RandomGuests" \
+    --logger "console;verbosity=detailed" | grep -E "cases of|programs of|guests in|seed|Passed|Failed|differ|Skipped|[Ee]rror|program [0-9]"

@@ -1,5 +1,6 @@
 using Iced.Intel;
 using Kvm.Abi;
+using Kvm.Emulator;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.VcpuSreg;
 using static Kvm.Arch.X86.X86Const;
@@ -179,7 +180,7 @@ public sealed unsafe partial class X86EmulateContext
     /// <summary>assign_eip_near: #GP beyond the segment's limit or non-canonical.</summary>
     private int AssignEip(ulong target, int bytes)
     {
-        ulong value = bytes switch { 2 => (ushort)target, 4 => (uint)target, _ => target };
+        ulong value = OperandSize.Truncate(target, bytes);
         int rc = Linearize(VCPU_SREG_CS, value, 1, false, fetch: true, Mode, out ulong _, out ulong _);
         if (rc == Continue)
             NextEip = value;

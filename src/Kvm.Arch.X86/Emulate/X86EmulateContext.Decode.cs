@@ -1,6 +1,7 @@
 using Iced.Intel;
 using Kvm.Abi;
 using Kvm.Core.Tracing;
+using Kvm.Emulator;
 using static Kvm.Arch.X86.EmulFlags;
 using static Kvm.Arch.X86.VcpuSreg;
 
@@ -425,7 +426,9 @@ public sealed unsafe partial class X86EmulateContext
         _ => VCPU_SREG_DS,
     };
 
-    private ulong AddressMask(ulong value) => adBytes switch { 2 => (ushort)value, 4 => (uint)value, _ => value };
+    private ulong AddressMask(ulong value) => OperandSize.Truncate(value, adBytes);
+
+    private static int ScaleShift(int scale) => scale switch { 2 => 1, 4 => 2, 8 => 3, _ => 0 };
 
     private ulong EffectiveAddress()
     {
@@ -440,30 +443,25 @@ public sealed unsafe partial class X86EmulateContext
             RegRead(RDI);
         }
 
-        ulong ea = insn.MemoryDisplacement64;
+        ulong from = 0;
         Register b = insn.MemoryBase;
         if (b != Register.None)
         {
-            int reg = b.GetNumber();
-            ea += RegRead(reg);
+            from = RegRead(b.GetNumber());
 
             // POP's address is formed with the stack pointer after the pop.
-            if (reg == RSP && insn.Mnemonic == Mnemonic.Pop)
-                ea += (uint)insn.StackPointerIncrement;
+            if (b.GetNumber() == RSP && insn.Mnemonic == Mnemonic.Pop)
+                from += (uint)insn.StackPointerIncrement;
         }
 
         Register index = insn.MemoryIndex;
-        if (index != Register.None)
-            ea += RegRead(index.GetNumber()) * (uint)insn.MemoryIndexScale;
-        return AddressMask(ea);
+        ulong scaled = index != Register.None ? RegRead(index.GetNumber()) : 0;
+        return OperandSize.Address(from, scaled, ScaleShift(insn.MemoryIndexScale), insn.MemoryDisplacement64, adBytes);
     }
 
     /// <summary>fetch_bit_operand: the bit offset in a register is signed and reaches any word of memory around the operand.</summary>
     private void BitOffset()
     {
-        ulong value = RegRead(src.Reg, false, src.Bytes);
-        long offset = src.Bytes switch { 2 => (short)value, 4 => (int)value, _ => (long)value };
-        long word = offset & ~(src.Bytes * 8L - 1);
-        dst.Ea = AddressMask(dst.Ea + (ulong)(word >> 3));
+        dst.Ea = AddressMask(dst.Ea + OperandSize.BitStringOffset(RegRead(src.Reg, false, src.Bytes), src.Bytes));
     }
 }

@@ -1,5 +1,6 @@
 using Iced.Intel;
 using Kvm.Core.Tracing;
+using Kvm.Emulator;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.EmulFlags;
 using static Kvm.Arch.X86.X86Const;
@@ -281,9 +282,8 @@ public sealed unsafe partial class X86EmulateContext
 
     private void RegisterAddressIncrement(int reg, long by)
     {
-        ulong mask = adBytes switch { 2 => 0xffff, 4 => 0xffffffff, _ => ~0ul };
         ulong old = RegRead(reg);
-        RegWrite(reg, Merge(old, old + (ulong)by, mask));
+        RegWrite(reg, OperandSize.Insert(old, old + (ulong)by, adBytes));
     }
 
     /// <summary>

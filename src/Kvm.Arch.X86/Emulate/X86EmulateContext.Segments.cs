@@ -1,5 +1,6 @@
 using Iced.Intel;
 using Kvm.Abi;
+using Kvm.Emulator;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.VcpuSreg;
 using static Kvm.Arch.X86.X86Const;
@@ -20,23 +21,24 @@ public sealed unsafe partial class X86EmulateContext
     /// <summary>A descriptor's 8 bytes as a register's hidden part.</summary>
     private static kvm_segment Unpack(ulong raw, ushort selector)
     {
-        uint limit = (uint)(raw & 0xffff) | (uint)((raw >> 32) & 0xf0000);
-        bool granular = (raw & (1ul << 55)) != 0;
+        var d = new Descriptor { Low = raw };
         return new kvm_segment
         {
             selector = selector,
-            @base = ((raw >> 16) & 0xffffff) | ((raw >> 32) & 0xff000000),
-            limit = granular ? (limit << 12) | 0xfff : limit,
-            type = (byte)((raw >> 40) & 15),
-            s = (byte)((raw >> 44) & 1),
-            dpl = (byte)((raw >> 45) & 3),
-            present = (byte)((raw >> 47) & 1),
-            avl = (byte)((raw >> 52) & 1),
-            l = (byte)((raw >> 53) & 1),
-            db = (byte)((raw >> 54) & 1),
-            g = granular ? (byte)1 : (byte)0,
+            @base = d.Base,
+            limit = d.Limit,
+            type = (byte)d.Type,
+            s = Bit(d.S),
+            dpl = (byte)d.Dpl,
+            present = Bit(d.Present),
+            avl = Bit(d.Avl),
+            l = Bit(d.L),
+            db = Bit(d.Db),
+            g = Bit(d.Granular),
         };
     }
+
+    private static byte Bit(bool value) => value ? (byte)1 : (byte)0;
 
     private int DescriptorAddress(ushort selector, out ulong address)
     {
@@ -187,7 +189,7 @@ public sealed unsafe partial class X86EmulateContext
             if ((loaded.type & 1) == 0)
             {
                 loaded.type |= 1;
-                rc = WriteDescriptor(selector, raw | (1ul << 40));
+                rc = WriteDescriptor(selector, raw | Descriptor.Accessed);
                 if (rc != Continue)
                     return rc;
             }
@@ -205,7 +207,7 @@ public sealed unsafe partial class X86EmulateContext
 
         if (seg == VCPU_SREG_TR)
         {
-            ulong busy = raw | (1ul << 41);
+            ulong busy = raw | Descriptor.Busy;
             rc = vcpu.EmulatorCmpxchg(this, address, (byte*)&raw, (byte*)&busy, 8, ref Exception);
             if (rc != Continue)
                 return rc;

@@ -1,5 +1,5 @@
-using System.Runtime.InteropServices;
 using Kvm.Abi;
+using Kvm.Emulator;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.TaskSwitchReason;
 using static Kvm.Arch.X86.VcpuSreg;
@@ -11,23 +11,6 @@ namespace Kvm.Arch.X86;
 public sealed unsafe partial class X86EmulateContext
 {
     private const ushort NoLink = 0xffff;
-
-    [StructLayout(LayoutKind.Sequential, Pack = 1)]
-    private struct Tss16
-    {
-        public ushort Link, Sp0, Ss0, Sp1, Ss1, Sp2, Ss2, Ip, Flag;
-        public fixed ushort Regs[8];
-        public ushort Es, Cs, Ss, Ds, Ldt;
-    }
-
-    [StructLayout(LayoutKind.Sequential, Pack = 1)]
-    private struct Tss32
-    {
-        public uint Link, Esp0, Ss0, Esp1, Ss1, Esp2, Ss2, Cr3, Eip, Eflags;
-        public fixed uint Regs[8];
-        public uint Es, Cs, Ss, Ds, Fs, Gs, Ldt;
-        public ushort T, IoMap;
-    }
 
     /// <summary>
     /// emulator_task_switch: Continue or Unhandleable. A fault of the switch is lost: the kernel goes on in the guest, which tries again.
@@ -67,7 +50,7 @@ public sealed unsafe partial class X86EmulateContext
         if (tss.present == 0 || (tss.limit < 0x67 && wide) || tss.limit < 0x2b)
             return Ts(selector & 0xfffcu);
         if (reason is TASK_SWITCH_IRET or TASK_SWITCH_JMP)
-            WriteDescriptor(tr.selector, current & ~(1ul << 41));
+            WriteDescriptor(tr.selector, current & ~Descriptor.Busy);
         if (reason == TASK_SWITCH_IRET)
             Eflags &= ~X86_EFLAGS_NT;
 
@@ -81,7 +64,7 @@ public sealed unsafe partial class X86EmulateContext
         if (reason != TASK_SWITCH_IRET)
         {
             tss.type |= 2;
-            WriteDescriptor(selector, next | (1ul << 41));
+            WriteDescriptor(selector, next | Descriptor.Busy);
         }
 
         vcpu.SetCr(0, vcpu.GetCr(0) | X86_CR0_TS);
@@ -107,20 +90,20 @@ public sealed unsafe partial class X86EmulateContext
         int rc = LinearReadSystem(idt.Address + (uint)(idtIndex << 3), &gate, 8);
         if (rc != Continue)
             return rc;
-        int dpl = (int)(gate >> 45) & 3;
+        int dpl = new Descriptor { Low = gate }.Dpl;
         return (selector & 3) > dpl || ops.GetCpl(vcpu) > dpl ? Gp((uint)(idtIndex << 3) | 2) : Continue;
     }
 
     private int TaskSwitch32(ushort oldSelector, ulong oldBase, ulong newBase)
     {
-        Tss32 tss;
-        int rc = LinearReadSystem(oldBase, &tss, sizeof(Tss32));
+        TaskState32 tss;
+        int rc = LinearReadSystem(oldBase, &tss, sizeof(TaskState32));
         if (rc != Continue)
             return rc;
         tss.Eip = (uint)NextEip;
         tss.Eflags = (uint)Eflags;
         for (int i = 0; i < 8; i++)
-            tss.Regs[i] = (uint)RegRead(i);
+            tss.Registers[i] = (uint)RegRead(i);
         tss.Es = (uint)Selector(VCPU_SREG_ES);
         tss.Cs = (uint)Selector(VCPU_SREG_CS);
         tss.Ss = (uint)Selector(VCPU_SREG_SS);
@@ -131,7 +114,7 @@ public sealed unsafe partial class X86EmulateContext
         // EIP up to GS: CR3 and the LDT selector are not stored.
         rc = LinearWriteSystem(oldBase + 32, &tss.Eip, 96 - 32);
         if (rc == Continue)
-            rc = LinearReadSystem(newBase, &tss, sizeof(Tss32));
+            rc = LinearReadSystem(newBase, &tss, sizeof(TaskState32));
         if (rc == Continue && oldSelector != NoLink)
         {
             ushort link = oldSelector;
@@ -141,14 +124,14 @@ public sealed unsafe partial class X86EmulateContext
         return rc != Continue ? rc : LoadTss32(tss);
     }
 
-    private int LoadTss32(Tss32 tss)
+    private int LoadTss32(TaskState32 tss)
     {
         if (vcpu.SetCr(3, tss.Cr3) != 0)
             return Gp(0);
         NextEip = tss.Eip;
         Eflags = tss.Eflags | X86_EFLAGS_FIXED;
         for (int i = 0; i < 8; i++)
-            RegWrite(i, tss.Regs[i]);
+            RegWrite(i, tss.Registers[i]);
         SetSelector((ushort)tss.Ldt, VCPU_SREG_LDTR);
         SetSelector((ushort)tss.Es, VCPU_SREG_ES);
         SetSelector((ushort)tss.Cs, VCPU_SREG_CS);
@@ -170,22 +153,22 @@ public sealed unsafe partial class X86EmulateContext
 
     private int TaskSwitch16(ushort oldSelector, ulong oldBase, ulong newBase)
     {
-        Tss16 tss;
-        int rc = LinearReadSystem(oldBase, &tss, sizeof(Tss16));
+        TaskState16 tss;
+        int rc = LinearReadSystem(oldBase, &tss, sizeof(TaskState16));
         if (rc != Continue)
             return rc;
         tss.Ip = (ushort)NextEip;
-        tss.Flag = (ushort)Eflags;
+        tss.Flags = (ushort)Eflags;
         for (int i = 0; i < 8; i++)
-            tss.Regs[i] = (ushort)RegRead(i);
+            tss.Registers[i] = (ushort)RegRead(i);
         tss.Es = (ushort)Selector(VCPU_SREG_ES);
         tss.Cs = (ushort)Selector(VCPU_SREG_CS);
         tss.Ss = (ushort)Selector(VCPU_SREG_SS);
         tss.Ds = (ushort)Selector(VCPU_SREG_DS);
         tss.Ldt = (ushort)Selector(VCPU_SREG_LDTR);
-        rc = LinearWriteSystem(oldBase, &tss, sizeof(Tss16));
+        rc = LinearWriteSystem(oldBase, &tss, sizeof(TaskState16));
         if (rc == Continue)
-            rc = LinearReadSystem(newBase, &tss, sizeof(Tss16));
+            rc = LinearReadSystem(newBase, &tss, sizeof(TaskState16));
         if (rc == Continue && oldSelector != NoLink)
         {
             ushort link = oldSelector;
@@ -195,9 +178,9 @@ public sealed unsafe partial class X86EmulateContext
         if (rc != Continue)
             return rc;
         NextEip = tss.Ip;
-        Eflags = tss.Flag | X86_EFLAGS_FIXED;
+        Eflags = tss.Flags | X86_EFLAGS_FIXED;
         for (int i = 0; i < 8; i++)
-            RegWrite(i, tss.Regs[i]);
+            RegWrite(i, tss.Registers[i]);
         SetSelector(tss.Ldt, VCPU_SREG_LDTR);
         SetSelector(tss.Es, VCPU_SREG_ES);
         SetSelector(tss.Cs, VCPU_SREG_CS);

@@ -1,4 +1,5 @@
 using Kvm.Core.Tracing;
+using Kvm.Emulator;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.X86Const;
 
@@ -163,35 +164,16 @@ public sealed unsafe partial class X86EmulateContext
     }
 
     /// <summary>write_register_operand.</summary>
-    private void RegStore(int reg, bool highByte, int bytes, ulong value) => regs[reg] = Insert(regs[reg], highByte, bytes, value);
-
-    private static ulong Insert(ulong old, bool highByte, int bytes, ulong value) => bytes switch
-    {
-        1 when highByte => (old & ~0xff00ul) | ((value & 0xff) << 8),
-        1 => (old & ~0xfful) | (byte)value,
-        2 => (old & ~0xfffful) | (ushort)value,
-        4 => (uint)value,
-        _ => value,
-    };
+    private void RegStore(int reg, bool highByte, int bytes, ulong value) => regs[reg] = OperandSize.Insert(regs[reg], value, bytes, highByte);
 
     /// <summary>assign_register: 1 and 2 bytes keep the rest, 4 bytes clear the upper half.</summary>
     private void RegAssign(int reg, bool highByte, int bytes, ulong value)
     {
         ulong old = bytes < 4 ? RegRead(reg) : 0;
-        RegWrite(reg, Insert(old, highByte, bytes, value));
+        RegWrite(reg, OperandSize.Insert(old, value, bytes, highByte));
     }
 
-    private ulong RegRead(int reg, bool highByte, int bytes)
-    {
-        ulong value = RegRead(reg);
-        return bytes switch
-        {
-            1 => highByte ? (value >> 8) & 0xff : (byte)value,
-            2 => (ushort)value,
-            4 => (uint)value,
-            _ => value,
-        };
-    }
+    private ulong RegRead(int reg, bool highByte, int bytes) => OperandSize.Extract(RegRead(reg), bytes, highByte);
 
     /// <summary>emulator_writeback_register_cache: changed registers go to the vCPU, and stay marked: the instruction may not be over.</summary>
     [KernelFunction("writeback_registers", File = "arch/x86/kvm/emulate.c")]

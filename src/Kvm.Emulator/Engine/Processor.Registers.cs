@@ -22,43 +22,24 @@ public sealed unsafe partial class Processor
     /// <summary>A general register as an instruction of <paramref name="width"/> bytes reads it; 16–19 are AH CH DH BH.</summary>
     internal ulong ReadRegister(byte reg, int width)
     {
-        if (reg >= 16)
-            return (State->Gpr[reg - 16] >> 8) & 0xff;
-        ulong value = State->Gpr[reg];
-        return width switch { 1 => (byte)value, 2 => (ushort)value, 4 => (uint)value, _ => value };
+        return reg >= 16 ? OperandSize.Extract(State->Gpr[reg - 16], 1, high: true) : OperandSize.Extract(State->Gpr[reg], width);
     }
 
     /// <summary>Writes a general register: 8- and 16-bit writes keep the rest, 32-bit writes clear the upper half.</summary>
     internal void WriteRegister(byte reg, int width, ulong value)
     {
-        if (reg >= 16)
-        {
-            ((byte*)&State->Gpr[reg - 16])[1] = (byte)value;
-            return;
-        }
-        ulong* p = &State->Gpr[reg];
-        switch (width)
-        {
-            case 1: *(byte*)p = (byte)value; break;
-            case 2: *(ushort*)p = (ushort)value; break;
-            case 4: *p = (uint)value; break;
-            default: *p = value; break;
-        }
+        ulong* p = &State->Gpr[reg & 15];
+        *p = reg >= 16 ? OperandSize.Insert(*p, value, 1, high: true) : OperandSize.Insert(*p, value, width);
     }
 
     /// <summary>An address inside the operand of an instruction, as its address size truncates it.</summary>
-    internal static ulong WrapAddress(Op* op, ulong address) => op->AddressWidth switch { 2 => (ushort)address, 4 => (uint)address, _ => address };
+    internal static ulong WrapAddress(Op* op, ulong address) => OperandSize.Truncate(address, op->AddressWidth);
 
     /// <summary>Offset of the memory operand within its segment, truncated to the address size. RIP addresses the instruction.</summary>
     internal ulong EffectiveAddress(Op* op)
     {
-        ulong address = (ulong)op->Disp;
-        if (op->Base == Op.RipBase)
-            address += State->Rip + op->Length;
-        else if (op->Base != Op.NoRegister)
-            address += State->Gpr[op->Base];
-        if (op->Index != Op.NoRegister)
-            address += State->Gpr[op->Index] << op->Scale;
-        return op->AddressWidth switch { 2 => (ushort)address, 4 => (uint)address, _ => address };
+        ulong from = op->Base == Op.RipBase ? State->Rip + op->Length : op->Base != Op.NoRegister ? State->Gpr[op->Base] : 0;
+        ulong index = op->Index != Op.NoRegister ? State->Gpr[op->Index] : 0;
+        return OperandSize.Address(from, index, op->Scale, (ulong)op->Disp, op->AddressWidth);
     }
 }

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Kvm.Emulator;
 
 /// <summary>What started a task switch, numbered as in the VMX exit qualification.</summary>
@@ -10,10 +12,15 @@ public sealed unsafe partial class Processor
     /// <summary>Offsets of the fields of a TSS.</summary>
     private readonly record struct TssLayout(int Width, uint MinimumLimit, uint Ip, uint Flags, uint Gpr, uint Segments, int SegmentCount, uint Ldt, uint Cr3)
     {
-        public static readonly TssLayout Tss32 = new(4, 0x67, 0x20, 0x24, 0x28, 0x48, 6, 0x60, 0x1c);
-        public static readonly TssLayout Tss16 = new(2, 0x2b, 0x0e, 0x10, 0x12, 0x22, 4, 0x2a, 0);
+        public static readonly TssLayout Tss32 = new(4, (uint)sizeof(TaskState32) - 1, At<TaskState32>(nameof(TaskState32.Eip)), At<TaskState32>(nameof(TaskState32.Eflags)),
+            At<TaskState32>(nameof(TaskState32.Registers)), At<TaskState32>(nameof(TaskState32.Es)), 6, At<TaskState32>(nameof(TaskState32.Ldt)), At<TaskState32>(nameof(TaskState32.Cr3)));
+        public static readonly TssLayout Tss16 = new(2, (uint)sizeof(TaskState16) - 1, At<TaskState16>(nameof(TaskState16.Ip)), At<TaskState16>(nameof(TaskState16.Flags)),
+            At<TaskState16>(nameof(TaskState16.Registers)), At<TaskState16>(nameof(TaskState16.Es)), 4, At<TaskState16>(nameof(TaskState16.Ldt)), 0);
+
+        private static uint At<T>(string field) => (uint)Marshal.OffsetOf<T>(field);
     }
 
+    private static readonly ulong taskTrap = (ulong)Marshal.OffsetOf<TaskState32>(nameof(TaskState32.Trap));
     private static readonly Seg[] tssSegments = [Seg.ES, Seg.CS, Seg.SS, Seg.DS, Seg.FS, Seg.GS];
 
     /// <summary>
@@ -77,7 +84,7 @@ public sealed unsafe partial class Processor
             return false;
         if (!CheckTargetRip(Segment(Seg.CS), s->Rip))
             return false;
-        if (layout.Width == 4 && Mmu.ReadLinear(newBase + 0x64, 2, out ulong trap, supervisor: true) && (trap & 1) != 0)
+        if (layout.Width == 4 && Mmu.ReadLinear(newBase + taskTrap, 2, out ulong trap, supervisor: true) && (trap & 1) != 0)
         {
             s->PendingDebug |= Dr6Bt;
             Reevaluate();

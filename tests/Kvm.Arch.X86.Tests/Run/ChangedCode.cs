@@ -1,5 +1,6 @@
 using Kvm.Abi;
 using Kvm.Arch.X86.Tests.Emulate;
+using Kvm.Core;
 using static Kvm.Abi.Uapi;
 
 namespace Kvm.Arch.X86.Tests.Run;
@@ -133,6 +134,24 @@ public sealed unsafe class ChangedCode
             g.Guest.AddMemory(1, at, 0x10000, (ulong)memory).Raw.Should().Be(0);
             Told(g).Should().Be((byte)((i & 1) + 1));
         }
+    }
+
+    [Theory, MemberData(nameof(WideGuests))]
+    public void Memory_that_the_process_gives_back_is_executed_no_more(string vendor, int mode)
+    {
+        const ulong at = 0x900000;
+        using var g = new ModeGuest(vendor, mode);
+        ulong memory = g.Guest.Process.MapAnonymous(0x10000);
+        Function((byte*)memory, 7);
+        g.Guest.AddMemory(1, at, 0x10000, memory).Raw.Should().Be(0);
+        Load(g, caller);
+        kvm_regs r = g.Guest.Regs;
+        r.rbx = at;
+        g.Guest.Regs = r;
+        Told(g).Should().Be(7);
+        Told(g).Should().Be(7);
+        g.Guest.Process.Munmap(memory, 0x10000).Raw.Should().Be(0);
+        g.Guest.RunOnce().Raw.Should().Be(-(int)Errno.EFAULT);
     }
 
     /// <summary>The guest maps another page at the function's address and flushes its translation.</summary>

@@ -51,8 +51,7 @@ internal static unsafe class Bits
         int bit = (int)index & (TW.Bits - 1);
         if (!op->HasMemory)
             return TestRegister<TW, TAction>(cpu.State, op, bit);
-        long element = (long)index >> BitOperations.Log2((uint)TW.Bits);
-        ulong offset = (cpu.EffectiveAddress(op) + (ulong)(element * TW.Size)) & op->AddressMask;
+        ulong offset = (cpu.EffectiveAddress(op) + OperandSize.BitStringOffset(index, TW.Size)) & op->AddressMask;
         return TestMemory<TW, TAction>(cpu, op, offset, bit);
     }
 

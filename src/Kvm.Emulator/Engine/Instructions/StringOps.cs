@@ -39,10 +39,8 @@ internal static unsafe class StringOps
 
     private static void StoreIndex(CpuState* s, int register, ulong mask, ulong value)
     {
-        if (mask == ushort.MaxValue)
-            *(ushort*)&s->Gpr[register] = (ushort)value;
-        else
-            s->Gpr[register] = value & mask;
+        int size = mask == ushort.MaxValue ? 2 : mask == uint.MaxValue ? 4 : 8;
+        s->Gpr[register] = OperandSize.Insert(s->Gpr[register], value, size);
     }
 
     private static void Advance(CpuState* s, Op* op, ref Cursor c, ulong elements, bool source, bool destination)
