@@ -22,6 +22,8 @@ public sealed unsafe partial class Processor : IDisposable
         VectorArea = (byte*)NativeMemory.AlignedAlloc(Vector.VectorUnit.AreaSize, 64);
         Unsafe.InitBlock(VectorArea, 0, Vector.VectorUnit.AreaSize);
         HostArithmetic = machine.VectorEngine != Vector.VectorEngine.Managed && Engine.HostArithmetic.Supported;
+        if (HostArithmetic)
+            Engine.HostArithmetic.Prepare(State);
         Fpu = new Vector.FpuTraits(model);
         Cr4Mask = SupportedCr4(model);
         msrs = new MsrFile(this);

@@ -10,12 +10,14 @@ namespace Kvm.Emulator.Engine;
 /// flags that come with them gather in the host's MXCSR until somebody may look at the guest's.
 /// </summary>
 /// <remarks>
+/// Inexactness has to be noted before: the runtime may stop the thread between any two operations, and what it computes then is inexact at times.
+/// It has no other exceptions; its compiler might, so methods called in between are compiled before (<see cref="Prepare"/>).
 /// Of two NaNs the first is the result: the compiler must not exchange the operands. It doesn't for scalar ones, which pass on the rest of the first;
 /// for packed ones the first is loaded and the second is memory. The tests would show it.
 /// </remarks>
 internal readonly unsafe struct HostArithmetic : IVectorArithmetic
 {
-    private const uint controls = 0xffc0, defaults = 0x1f80;
+    private const uint controls = 0xffc0, defaults = 0x1f80, inexact = 0x20;
 
     private static readonly delegate* unmanaged[SuppressGCTransition]<uint> read = HostCode.Supported
         ? (delegate* unmanaged[SuppressGCTransition]<uint>)HostCode.Add([0x0f, 0xae, 0x5c, 0x24, 0xf8, 0x8b, 0x44, 0x24, 0xf8, 0xc3]) // stmxcsr [rsp-8]; mov eax, [rsp-8]; ret
@@ -27,12 +29,22 @@ internal readonly unsafe struct HostArithmetic : IVectorArithmetic
 
     internal static bool Supported => Sse2.X64.IsSupported && read != null && write != null;
 
+    /// <summary>Calls what is called between <see cref="Begin"/> and <see cref="End"/>, on a state that is reset afterwards.</summary>
+    internal static void Prepare(CpuState* s)
+    {
+        s->LazyOp = LazyOp.Add;
+        _ = LazyFlags.Carry(s);
+        s->LazyOp = LazyOp.None;
+        Begin(s);
+        End(s);
+    }
+
     /// <summary>What C# code before has left in the host's flags is cleared, if it would show.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     public static bool Begin(CpuState* s)
     {
         uint guest = VectorUnit.Mxcsr(s);
-        if ((guest & controls) != defaults)
+        if ((guest & (controls | inexact)) != (defaults | inexact))
             return false;
         uint host = read();
         if ((host & controls) != defaults)
@@ -42,7 +54,7 @@ internal readonly unsafe struct HostArithmetic : IVectorArithmetic
         return true;
     }
 
-    [MethodImpl(MethodImplOptions.NoInlining)]
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     public static void End(CpuState* s) => VectorUnit.Mxcsr(s) |= read() & VectorUnit.MxcsrFlags;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

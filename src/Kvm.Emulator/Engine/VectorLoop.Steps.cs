@@ -22,13 +22,14 @@ internal static unsafe partial class VectorLoop
     }
 
     /// <summary>All exceptions are masked: no core can end in one.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static bool Masked(CpuState* s) => (VectorUnit.Mxcsr(s) & VectorUnit.MxcsrMasks) == VectorUnit.MxcsrMasks;
 
     /// <summary>Any instruction that has a core. Host functions leave the host's MXCSR as it was; those in C# may do anything to its flags.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Compute(CpuState* s, Op* op, byte* area) => VectorUnit.Compute(s, op, VectorOp.Of(op), area);
 
-    [MethodImpl(MethodImplOptions.NoInlining)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static bool ComputeFromMemory(CpuState* s, Op* op, byte* area)
     {
         VectorOp* v = VectorOp.Of(op);
@@ -42,7 +43,7 @@ internal static unsafe partial class VectorLoop
         return true;
     }
 
-    [MethodImpl(MethodImplOptions.NoInlining)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static bool ComputeToMemory(CpuState* s, Op* op, byte* area)
     {
         VectorOp* v = VectorOp.Of(op);
