@@ -47,6 +47,16 @@ public sealed class Machine : IDisposable
                 cpu.Request(ExitRequests.Flush);
     }
 
+    /// <summary>RAM was withdrawn: returns when no processor uses it any more, so that it may be unmapped.</summary>
+    internal void LeaveWithdrawnMemory()
+    {
+        FlushAll();
+        // Whoever began to execute before this is seen below; whoever begins later finds the memory gone.
+        Interlocked.MemoryBarrierProcessWide();
+        foreach (Processor cpu in processors)
+            cpu?.LeaveWithdrawnMemory();
+    }
+
     public void Dispose()
     {
         foreach (Processor cpu in processors)

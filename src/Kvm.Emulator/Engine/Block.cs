@@ -34,6 +34,8 @@ internal unsafe struct Block
     internal ulong Page;
     internal ulong SecondPage;
     internal byte* SecondCode;
+    /// <summary>Both pages were RAM at <see cref="PhysicalMemory.Epoch"/>: before another epoch <see cref="Code"/> may not be read.</summary>
+    internal uint MemoryEpoch;
 
     /// <summary>Bit of <see cref="Mode"/>: a block of one instruction, for single-stepping and exact budgets.</summary>
     internal const uint SingleInstruction = 0x8000_0000;

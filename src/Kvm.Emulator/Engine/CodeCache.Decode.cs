@@ -104,7 +104,7 @@ internal sealed unsafe partial class CodeCache
             Kill(stale);
         CodePage* page = EnterPage(physicalPage);
         var b = (Block*)(arena + used);
-        *b = new Block { Code = code, Mode = mode, Page = physicalPage, Epoch = Epoch };
+        *b = new Block { Code = code, Mode = mode, Page = physicalPage, Epoch = Epoch, MemoryEpoch = cpu.Machine.Memory.Epoch };
         Op* ops = Block.Ops(b);
         int count = 0, length = 0;
         while (count < limit && length < inPage)

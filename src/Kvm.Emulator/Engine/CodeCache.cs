@@ -101,12 +101,25 @@ internal sealed unsafe partial class CodeCache : IDisposable
         return null;
     }
 
-    private static bool Unchanged(Block* b)
+    /// <summary>The bytes are what was decoded, and still RAM: memory may have been withdrawn and unmapped since.</summary>
+    private bool Unchanged(Block* b)
     {
+        if (b->MemoryEpoch != cpu.Machine.Memory.Epoch && !StillRam(b))
+            return false;
         int first = b->FirstLength, rest = b->ByteLength - first;
         byte* copy = Block.Copy(b);
         return new ReadOnlySpan<byte>(b->Code, first).SequenceEqual(new ReadOnlySpan<byte>(copy, first))
             && (rest == 0 || new ReadOnlySpan<byte>(b->SecondCode, rest).SequenceEqual(new ReadOnlySpan<byte>(copy + first, rest)));
+    }
+
+    private bool StillRam(Block* b)
+    {
+        PhysicalMemory memory = cpu.Machine.Memory;
+        uint epoch = memory.Epoch;
+        if (memory.Pointer(b->Page) != (byte*)((ulong)b->Code & Operand.PageMask) || (b->CrossesPage != 0 && memory.Pointer(b->SecondPage) != b->SecondCode))
+            return false;
+        b->MemoryEpoch = epoch;
+        return true;
     }
 
     /// <summary>Drops everything. The arena is reused only after the run loop has left the current block.</summary>

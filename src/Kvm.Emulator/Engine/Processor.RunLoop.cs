@@ -14,6 +14,39 @@ public sealed unsafe partial class Processor
     /// </remarks>
     public StopReason Run(ulong maxInstructions = ulong.MaxValue)
     {
+        Volatile.Write(ref executor, Environment.CurrentManagedThreadId);
+        try
+        {
+            return RunToEnd(maxInstructions);
+        }
+        finally
+        {
+            Volatile.Write(ref executor, 0);
+        }
+    }
+
+    /// <summary>
+    /// The thread that executes this processor, 0 outside of <see cref="Run"/>. Written by that thread without a fence;
+    /// <see cref="LeaveWithdrawnMemory"/> puts one into every thread before it reads.
+    /// </summary>
+    private int executor;
+
+    /// <summary>
+    /// Waits until the processor has come to a boundary and dropped its translations, as <see cref="ExitRequests.Flush"/> asks it to. One that does not execute,
+    /// or that the calling thread executes, uses none until its next boundary.
+    /// </summary>
+    internal void LeaveWithdrawnMemory()
+    {
+        var spin = new SpinWait();
+        while (Volatile.Read(ref executor) is int thread && thread != 0 && thread != Environment.CurrentManagedThreadId
+            && (Volatile.Read(ref State->ExitRequest) & (uint)ExitRequests.Flush) != 0)
+        {
+            spin.SpinOnce();
+        }
+    }
+
+    private StopReason RunToEnd(ulong maxInstructions)
+    {
         CpuState* s = State;
         CodeCache cache = Code;
         long budget = (long)Math.Min(maxInstructions, long.MaxValue);

@@ -91,8 +91,8 @@ public sealed unsafe class PhysicalMemory : IDisposable
     public void Map(ulong physical, ulong size, byte* host) => Insert(physical, size, host, owned: false);
 
     /// <summary>
-    /// Takes back one registration. Every processor drops translations of withdrawn RAM at its next boundary: memory that is to be unmapped must first be left
-    /// by processors that execute (stop them, or wait for the boundary).
+    /// Takes back one registration. Returns when every processor that executes has dropped its translations at a boundary: the memory may be unmapped then.
+    /// Guests that have it mapped must be out before (KVM's MMU notifier), or they look it up again.
     /// </summary>
     public void Unregister(ulong start, ulong size)
     {
@@ -109,7 +109,7 @@ public sealed unsafe class PhysicalMemory : IDisposable
                 Volatile.Write(ref ranges, Union(registrations));
             Epoch++;
         }
-        machine.FlushAll();
+        machine.LeaveWithdrawnMemory();
     }
 
     /// <summary>

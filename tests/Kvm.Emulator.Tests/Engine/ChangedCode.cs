@@ -1,5 +1,6 @@
 using Iced.Intel;
 using Kvm.Emulator.Engine;
+using Kvm.Interop;
 using static Iced.Intel.AssemblerRegisters;
 
 namespace Kvm.Emulator.Tests.Engine;
@@ -276,5 +277,35 @@ public sealed unsafe class ChangedCode
         guest.Run().Should().Be(StopReason.Halted);
         guest.State->Gpr[0].Should().Be(3 * 10 * (199 * 200 / 2));
         guest.Cpu.Code.BlocksDecoded.Should().BeGreaterThan(600);
+    }
+
+    /// <summary>Memory with code is withdrawn and unmapped: what another processor tells of its pages later finds the code forgotten, not a hole.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Withdrawn_memory_is_not_looked_at_again(bool crossing)
+    {
+        const ulong page = 0x4000_0000;
+        using var guest = new GuestMachine();
+        byte* host = (byte*)LibC.mmap(null, 0x2000, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS, -1, 0);
+        guest.Machine.Memory.Map(page, 0x1000, host);
+        guest.Machine.Memory.Map(page + 0x1000, 0x1000, host + 0x1000);
+        int at = crossing ? 0xffe : 0xff0;
+        new byte[] { 0xb8, 1, 2, 3, 4, 0xc3 }.CopyTo(new Span<byte>(host + at, 6)); // mov eax, 0x04030201; ret
+        guest.Start(32, a =>
+        {
+            a.mov(eax, (int)page + at);
+            a.call(eax);
+            a.hlt();
+        });
+        guest.Run().Should().Be(StopReason.Halted);
+        guest.State->Gpr[0].Should().Be(0x04030201);
+        ulong gone = crossing ? page + 0x1000 : page;
+        guest.Machine.Memory.Unregister(gone, 0x1000);
+        LibC.munmap(host + (gone - page), 0x1000);
+        guest.Cpu.Code.VerifyCode(page);
+        guest.Cpu.Code.VerifyCode(page + 0x1000);
+        guest.Cpu.Code.IsCodePage(gone).Should().BeFalse("nothing decoded is left of it");
+        LibC.munmap(host + (gone == page ? 0x1000u : 0), 0x1000);
     }
 }
