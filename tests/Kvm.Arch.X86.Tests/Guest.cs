@@ -51,6 +51,8 @@ internal sealed unsafe class Guest : IDisposable
         VmFd = Ok(Process.Ioctl(KvmFd, KVM_CREATE_VM));
         Memory = (byte*)Process.MapAnonymous(MemorySize);
         AddMemory(0, 0, MemorySize, (ulong)Memory);
+        if (Kernel.Machine.Processors[0].Model.Vendor == CpuVendor.Intel)
+            Ok(Process.Ioctl(VmFd, KVM_SET_TSS_ADDR, 0xfffbd000)); // before real mode is entered
         VcpuFd = CreateVcpu(0, out kvm_run* run);
         Run = run;
     }

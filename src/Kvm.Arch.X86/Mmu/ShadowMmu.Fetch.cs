@@ -125,7 +125,7 @@ public sealed unsafe partial class ShadowMmu
         return slot is null || slot.IsInvalid || (noDirtyLog && slot.DirtyTrackEnabled) ? null : slot;
     }
 
-    /// <summary>gfn_to_pfn_memslot_atomic: only pages that can be written.</summary>
+    /// <summary>gfn_to_pfn_memslot_atomic: only pages that can be written (DIVERGES: D-X86-6).</summary>
     private bool PfnForPrefetch(KvmMemorySlot slot, ulong gfn, out ulong pfn)
     {
         pfn = 0;

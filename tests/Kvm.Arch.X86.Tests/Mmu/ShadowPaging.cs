@@ -55,6 +55,41 @@ public sealed unsafe class ShadowPaging
         }
     }
 
+    /// <summary>kvm.tdp_mmu=N: nested paging by the MMU that also shadows, with direct pages.</summary>
+    [Theory]
+    [InlineData("intel")]
+    [InlineData("intel eptad=0")]
+    [InlineData("intel unrestricted_guest=0")]
+    [InlineData("amd")]
+    public void Nested_paging_without_the_MMU_made_for_it(string host)
+    {
+        using PagedGuest guest = Long(host, kvmParameters: "tdp_mmu=0");
+        guest.Vm.TdpMmuEnabled.Should().BeFalse();
+        guest.Assemble(a =>
+        {
+            Label loop = a.CreateLabel();
+            a.Label(ref loop);
+            a.inc(__dword_ptr[(uint)Data]);
+            a.mov(eax, __dword_ptr[(uint)Data + 0x3000]);
+            a.hlt();
+            a.jmp(loop);
+        });
+        guest.Run().Should().Be(-1);
+        guest.Vm.Shadow.PageCount.Should().BePositive();
+        guest.Vm.Shadow.IndirectShadowPages.Should().Be(0);
+        guest.Host.AddMemory(0, 0, Guest.MemorySize, (ulong)guest.Host.Memory, (uint)Kvm.Abi.Uapi.KVM_MEM_LOG_DIRTY_PAGES).Raw.Should().Be(0);
+
+        // What is mapped for the first time is mapped writable and counts as written.
+        guest.Run().Should().Be(-1);
+        Dirty(guest).Should().Contain([Data >> 12, (Data >> 12) + 3]);
+        guest.Run().Should().Be(-1);
+        Dirty(guest).Should().Contain(Data >> 12).And.NotContain((Data >> 12) + 3);
+
+        guest.Host.AddMemory(0, 0, Guest.MemorySize, (ulong)guest.Host.Memory).Raw.Should().Be(0);
+        guest.Run().Should().Be(-1);
+        (*(uint*)guest.At(Data)).Should().Be(4);
+    }
+
     public static TheoryData<string> Shadows => ["intel ept=0", "amd npt=0"];
 
     private static void SetEntry(Assembler a, ulong at, ulong entry)
