@@ -6,7 +6,7 @@ namespace Kvm.Tool.Tests;
 /// <summary>What README.md and docs/*.md tell the reader to type and to paste works.</summary>
 public partial class DocumentationTests
 {
-    private const string FetchedKernel = "samples/linux/cache/vmlinuz";
+    private const string FetchedKernel = "samples/linux/cache/vmlinuz", FetchedFirmware = "samples/firmware/cache/";
 
     private static readonly string s_root = FindRoot();
 
@@ -68,6 +68,11 @@ public partial class DocumentationTests
                 Process.Start("sh", ["-n", Path.Combine(s_root, words[0])]).WaitForExit();
                 File.Exists(DebianKernel.Path).Should().BeTrue("the script, or somebody, fetched it");
                 break;
+            case ["samples/firmware/fetch.sh"]:
+                Skip.If(OperatingSystem.IsWindows(), "there is no sh");
+                Process.Start("sh", ["-n", Path.Combine(s_root, words[0])]).WaitForExit();
+                File.Exists(DebianFirmware.Path("OVMF.fd")).Should().BeTrue("the script, or somebody, fetched it");
+                break;
             default:
                 Assert.Fail($"{document} says: {command}; teach this test how to check that");
                 break;
@@ -82,6 +87,7 @@ public partial class DocumentationTests
         File.Exists(program).Should().BeTrue("{0} is not among this project's references", project);
         if (arguments is [] && name == "LinuxHello") arguments = [FetchedKernel]; // its default
         string kernel = arguments.Contains(FetchedKernel) ? DebianKernel.Path : "";
+        arguments = [.. arguments.Select(WithFirmware)];
         bool native = arguments.Contains("native");
         arguments = [.. arguments.Select(a => a == FetchedKernel ? kernel : a)];
         if (kernel.Length > 0 && name == "Kvm.Tool")
@@ -94,6 +100,13 @@ public partial class DocumentationTests
         ToolRun run = ToolRun.Program(program, s_root, arguments);
         Skip.If(native && run.ExitCode != 0 && run.Errors.Contains("open(/dev/kvm)", StringComparison.Ordinal), $"no usable /dev/kvm on this host: {run.Errors.Trim()}");
         run.ExitCode.Should().Be(0, run.Errors);
+    }
+
+    /// <summary>An argument that names a fetched file, or ends with its name, names where it is instead.</summary>
+    private static string WithFirmware(string argument)
+    {
+        int at = argument.IndexOf(FetchedFirmware, StringComparison.Ordinal);
+        return at < 0 ? argument : argument[..at] + DebianFirmware.Path(argument[(at + FetchedFirmware.Length)..]);
     }
 
     private static IEnumerable<string> Documents =>

@@ -1,3 +1,5 @@
+using Kvm.Client;
+using Kvm.Emulator;
 using Kvm.Vmm;
 using Kvm.Vmm.Boot;
 using Xunit.Abstractions;
@@ -35,6 +37,33 @@ public class FirmwareBootTests(ITestOutputHelper output)
         {
             File.Delete(debug);
         }
+    }
+
+    /// <summary>
+    /// The same where the processor helps less: real mode in virtual-8086 mode with the kernel's emulator for what that cannot do, and page tables that the kernel shadows.
+    /// </summary>
+    [SkippableTheory]
+    [InlineData(CpuVendor.Intel, "unrestricted_guest")]
+    [InlineData(CpuVendor.Intel, "ept")]
+    [InlineData(CpuVendor.Amd, "npt")]
+    public void SeaBIOS_boots_GRUB_without(CpuVendor vendor, string feature)
+    {
+        FirmwareImage image = FirmwareImage.Parse(File.ReadAllBytes(DebianFirmware.Path("bios-256k.bin")));
+        byte[] floppy = File.ReadAllBytes(DebianFirmware.Path("grub-floppy.img"));
+        IKvmBackend backend = KvmBackend.Model(m =>
+        {
+            m.Vendor = vendor;
+            m.ModuleParameters[feature] = "0";
+        });
+        using var guest = new SerialGuest(backend, new PcOptions { Memory = 64 << 20 }, pc =>
+        {
+            pc.FwCfg.AddFile("floppyimg/grub", floppy);
+            pc.LoadFirmware(image);
+        });
+        guest.WaitFor(@"SeaBIOS \(version");
+        guest.WaitFor("GNU GRUB  version");
+        guest.WaitForEnd().Reason.Should().Be(GuestStopReason.PowerOff);
+        guest.Text.Should().Contain("base_addr = 0xfffc0000, length = 0x40000, reserved RAM");
     }
 
     /// <summary>GRUB as a multiboot image, at home in real and protected mode; it loads memtest86+ from its disk in memory and starts it in protected mode.</summary>

@@ -3,7 +3,6 @@ using System.IO.Pipelines;
 using System.Text;
 using System.Text.RegularExpressions;
 using Kvm.Client;
-using Kvm.Client.Tests;
 using Kvm.Vmm;
 
 namespace Kvm.Tool.Tests;
@@ -20,12 +19,20 @@ internal sealed class SerialGuest : IDisposable
     private readonly Thread _thread;
     private GuestStop? _stop;
 
-    /// <param name="kernel">The kernel that runs it.</param>
+    /// <param name="cpu">The vendor of the model's processor.</param>
     /// <param name="options">The machine, without its serial line.</param>
     /// <param name="load">Puts something to run there.</param>
-    public SerialGuest(string kernel, PcOptions options, Action<Pc> load)
+    public SerialGuest(string cpu, PcOptions options, Action<Pc> load)
+        : this(KvmBackend.ByName("model", cpu), options, load)
     {
-        _kvm = Kernels.Open(kernel);
+    }
+
+    /// <param name="backend">What runs it.</param>
+    /// <param name="options">The machine, without its serial line.</param>
+    /// <param name="load">Puts something to run there.</param>
+    public SerialGuest(IKvmBackend backend, PcOptions options, Action<Pc> load)
+    {
+        _kvm = KvmSystem.Open(backend);
         _pc = new Pc(_kvm, options with { Output = _output.Writer, Input = _input.Reader });
         load(_pc);
         _thread = new Thread(Run) { IsBackground = true, Name = "guest" };
