@@ -5,7 +5,7 @@ namespace Kvm.Arch.X86.Vmx;
 /// <summary>Members of the contract with the common x86 code that need no file of their own.</summary>
 public sealed unsafe partial class KvmIntel
 {
-    private readonly NestedState nestedOps = new();
+    private readonly NestedState nestedOps;
     private readonly IntelPmu pmuOps = new();
 
     IKvmX86Ops IKvmX86InitOps.RuntimeOps => this;

@@ -51,6 +51,7 @@ public sealed unsafe partial class KvmIntel : HostModule, IKvmX86Ops, IKvmX86Ini
     public KvmIntel(X86Arch arch)
     {
         this.arch = arch;
+        nestedOps = new NestedState(arch);
         clearLoadedVmcs = argument => LoadedVmcsClearLocal((LoadedVmcs)argument!);
         DefineParameters();
     }

@@ -7,12 +7,26 @@ using static Kvm.Abi.Uapi;
 namespace Kvm.Arch.X86.Vmx;
 
 /// <summary>KVM_GET/SET_NESTED_STATE of a vCPU that is outside VMX operation. DIVERGES: D-VMX-1, a state inside it is refused.</summary>
-internal sealed unsafe class NestedState : IKvmX86NestedOps
+internal sealed unsafe class NestedState(X86Arch arch) : IKvmX86NestedOps
 {
     private const int vmcs12Size = 4096;
 
     /// <summary>Header, VMCS12 and shadow VMCS12.</summary>
     public uint MaxStateSize => (uint)sizeof(kvm_nested_state) + 2 * vmcs12Size;
+
+    public bool HasEnableEvmcs => true;
+
+    [KernelFunction("nested_enable_evmcs", File = "arch/x86/kvm/vmx/evmcs.c")]
+    public ushort EnableEvmcs(X86Vcpu vcpu)
+    {
+        ((VcpuVmx)vcpu).EnlightenedVmcsEnabled = true;
+        return GetEvmcsVersion(vcpu);
+    }
+
+    /// <summary>Version 1 is the only one. /dev/kvm answers for a vCPU that has enabled it.</summary>
+    [KernelFunction("nested_get_evmcs_version", File = "arch/x86/kvm/vmx/evmcs.c")]
+    public ushort GetEvmcsVersion(X86Vcpu? vcpu) =>
+        arch.CpuCapHas(X86Feature.VMX) && (vcpu is null || ((VcpuVmx)vcpu).EnlightenedVmcsEnabled) ? (ushort)0x101 : (ushort)0;
 
     [KernelFunction("vmx_get_nested_state", File = "arch/x86/kvm/vmx/nested.c")]
     public int GetState(X86Vcpu vcpu, ulong userState, uint userDataSize)

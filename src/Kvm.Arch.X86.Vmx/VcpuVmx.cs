@@ -54,6 +54,9 @@ public sealed unsafe partial class VcpuVmx : X86Vcpu
     internal bool PleWindowDirty;
     /// <summary>Page-modification log, 512 guest-physical addresses; 0 = none.</summary>
     internal ulong PmlPage;
+
+    /// <summary>nested.enlightened_vmcs_enabled: userspace let the guest hypervisor use Hyper-V's form of the VMCS.</summary>
+    internal bool EnlightenedVmcsEnabled;
     internal ulong MsrIa32FeatureControl;
     internal ulong MsrIa32FeatureControlValidBits;
     internal readonly ulong[] MsrIa32Sgxlepubkeyhash = new ulong[4];

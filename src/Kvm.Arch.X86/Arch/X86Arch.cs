@@ -399,6 +399,12 @@ public sealed partial class X86Arch : IKvmArch
     }
 
     /// <summary>vcpu_unimpl for an MSR write that only one value can make.</summary>
+    internal void PrUnimplRdmsr(X86Vcpu vcpu, uint index)
+    {
+        if (Params.ReportIgnoredMsrs)
+            Host.Log.Err($"kvm [{HostTask.Current.Pid}]: vcpu{vcpu.VcpuId}, guest rIP: 0x{vcpu.Rip:x} Unhandled RDMSR(0x{index:x})");
+    }
+
     internal void PrUnimplWrmsr(X86Vcpu vcpu, uint index, ulong data)
     {
         if (Params.ReportIgnoredMsrs)

@@ -25,4 +25,13 @@ public interface IKvmX86NestedOps
     int GetState(X86Vcpu vcpu, ulong userState, uint userDataSize) => -Errnos.EINVAL;
 
     int SetState(X86Vcpu vcpu, ulong userState, ref kvm_nested_state state) => -Errnos.EINVAL;
+
+    /// <summary>True if enable_evmcs exists (KVM_CAP_HYPERV_ENLIGHTENED_VMCS).</summary>
+    bool HasEnableEvmcs => false;
+
+    /// <summary>Lets the guest hypervisor use Hyper-V's form of the VMCS: the versions it may have.</summary>
+    ushort EnableEvmcs(X86Vcpu vcpu) => 0;
+
+    /// <summary>Versions of the enlightened VMCS, lowest in bits 7:0 and highest in 15:8; 0 where there is none, or <paramref name="vcpu"/> has not enabled it.</summary>
+    ushort GetEvmcsVersion(X86Vcpu? vcpu) => 0;
 }

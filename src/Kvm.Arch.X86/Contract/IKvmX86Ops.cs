@@ -306,5 +306,7 @@ public interface IKvmX86Ops
     /// <summary>True if enable_direct_tlbflush exists (KVM_CAP_HYPERV_DIRECT_TLBFLUSH).</summary>
     bool HasDirectTlbflush => false;
 
+    int EnableDirectTlbflush(X86Vcpu vcpu) => -Errnos.ENOTTY;
+
     IKvmX86NestedOps NestedOps { get; }
 }

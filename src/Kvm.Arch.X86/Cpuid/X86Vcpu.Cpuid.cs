@@ -240,14 +240,14 @@ public partial class X86Vcpu
         if (LastVmentryCpu != -1)
             return SameCpuid(e2) ? 0 : -EINVAL;
 
-        Copy(ref Find(e2, 0x40000001, IndexNotSignificant), out kvm_cpuid_entry2 hyperv);
+        if (CpuidHasHyperv(e2) && !HvVcpuInit())
+            return -ENOMEM;
         int r = CheckCpuid(e2);
         if (r != 0)
             return r;
         CpuidEntries = e2;
         CpuidNent = e2.Length;
         UpdateKvmCpuidBase();
-        HypervEnabled = hyperv.eax == 0x31237648;
         AfterSetCpuid();
         return 0;
     }
@@ -297,7 +297,7 @@ public partial class X86Vcpu
         ReservedGpaBits = X86Bits.RsvdBits(Maxphyaddr, 63);
         PmuRefresh();
         Cr4GuestRsvdBits = X86Arch.ComputeCr4ReservedBits(this, static (vcpu, feature) => vcpu.HasUntraced(feature));
-        FunctionTrace.Leaf("kvm_hv_set_cpuid");
+        HvSetCpuid();
 
         // The vendor sees the state above; the MMU goes last, the vendor may adjust the reserved bits.
         Ops.VcpuAfterSetCpuid(this);

@@ -7,11 +7,15 @@ namespace Kvm.Arch.X86;
 /// <remarks>KVM hypercalls.</remarks>
 public unsafe partial class X86Vcpu
 {
-    /// <summary>kvm_emulate_hypercall: RAX number, RBX RCX RDX RSI arguments; the answer, 0 or -KVM_E*, in RAX.</summary>
+    /// <summary>
+    /// kvm_emulate_hypercall: RAX number, RBX RCX RDX RSI arguments; the answer, 0 or -KVM_E*, in RAX. A guest that has turned Hyper-V's hypercalls on makes those.
+    /// </summary>
     [KernelFunction("kvm_emulate_hypercall", File = "arch/x86/kvm/x86.c")]
     public int EmulateHypercall()
     {
         using var _ = FunctionTrace.Enter("kvm_emulate_hypercall");
+        if (HvHypercallEnabled)
+            return Hv!.Hypercall();
         bool wide = Is64BitHypercall;
         ulong mask = wide ? ~0ul : uint.MaxValue;
         ulong nr = Rax & mask;

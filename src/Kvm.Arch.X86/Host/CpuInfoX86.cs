@@ -27,6 +27,9 @@ public sealed class CpuInfoX86
     public int VirtBits { get; internal set; } = 48;
     public uint Microcode { get; internal set; }
 
+    /// <summary>smp_num_siblings.</summary>
+    public int ThreadsPerCore { get; private set; } = 1;
+
     /// <summary>MISC_FEATURES, PRIMARY_CTLS, SECONDARY_CTLS, TERTIARY_CTLS_LOW, TERTIARY_CTLS_HIGH: filled when FEAT_CTL allows VMX.</summary>
     public uint[] VmxCapability { get; } = new uint[NVMXINTS];
 
@@ -69,6 +72,7 @@ public sealed class CpuInfoX86
             PhysBits = PhysBits,
             VirtBits = VirtBits,
             Microcode = Microcode,
+            ThreadsPerCore = ThreadsPerCore,
             bugs = bugs,
         };
         capability.CopyTo(copy.capability, 0);
@@ -94,6 +98,31 @@ public sealed class CpuInfoX86
         else if (Vendor is CpuVendorId.Amd or CpuVendorId.Hygon)
             InitAmd(cpu);
         CpuBugs.Set(this, cpu);
+        ThreadsPerCore = Math.Max(1, ReadThreadsPerCore(cpu));
+    }
+
+    /// <summary>detect_extended_topology and amd_get_topology; without either leaf, detect_ht.</summary>
+    private int ReadThreadsPerCore(HostX86Cpu cpu)
+    {
+        const int smtLevel = 1;
+        if (CpuidLevel >= 0xb)
+        {
+            cpu.Cpuid(0xb, 0, out _, out uint threads, out uint level, out _);
+            if (threads != 0 && (level >> 8 & 0xff) == smtLevel)
+                return (int)(threads & 0xffff);
+        }
+
+        if (Has(X86Feature.TOPOEXT))
+        {
+            cpu.Cpuid(0x8000001e, 0, out _, out uint threads, out _, out _);
+            return Family >= 0x17 ? (int)(threads >> 8 & 0xff) + 1 : 1;
+        }
+
+        if (!Has(X86Feature.HT) || Has(X86Feature.CMP_LEGACY) || CpuidLevel < 4)
+            return 1;
+        cpu.Cpuid(1, 0, out _, out uint logical, out _, out _);
+        cpu.Cpuid(4, 0, out uint cores, out _, out _, out _);
+        return (int)((logical >> 16 & 0xff) / ((cores >> 26) + 1));
     }
 
     private void ReadCapabilityWords(HostX86Cpu cpu)

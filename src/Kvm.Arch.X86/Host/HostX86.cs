@@ -38,6 +38,7 @@ public sealed class HostX86
         BootCpuData.Set(X86Feature.ALWAYS);
         BootCpuData.Set(X86Feature.CPUID);
         TscKhz = ComputeTscKhz();
+        SmtPossible = cpus[0].CpuData.ThreadsPerCore > 1;
         HasPku = BootCpuHas(X86Feature.OSPKE);
         MxcsrFeatureMask = cpus[0].ReadMxcsrMask();
     }
@@ -64,6 +65,9 @@ public sealed class HostX86
 
     /// <summary>tsc_khz.</summary>
     public uint TscKhz { get; }
+
+    /// <summary>cpu_smt_possible: a core has more than one thread.</summary>
+    public bool SmtPossible { get; }
 
     /// <summary>The calling thread's CPU.</summary>
     public HostX86Cpu ThisCpu

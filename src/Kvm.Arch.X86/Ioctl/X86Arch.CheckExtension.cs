@@ -13,7 +13,7 @@ public sealed partial class X86Arch
 
     private const ulong KVM_EXIT_HYPERCALL_VALID_MASK = 1 << KVM_HC_MAP_GPA_RANGE;
 
-    /// <summary>What needs Hyper-V or Xen interfaces answers 0 as long as the model lacks them.</summary>
+    /// <summary>What needs Xen's interfaces answers 0: the model lacks them.</summary>
     [KernelFunction("kvm_vm_ioctl_check_extension", File = "arch/x86/kvm/x86.c")]
     public KvmResult CheckExtension(KvmVm? vm, ulong extension)
     {
@@ -31,7 +31,10 @@ public sealed partial class X86Arch
                 or KVM_CAP_VM_COPY_ENC_CONTEXT_FROM or KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM or KVM_CAP_PMU_EVENT_FILTER
                 or KVM_CAP_IRQCHIP or KVM_CAP_PIT or KVM_CAP_REINJECT_CONTROL or KVM_CAP_IRQ_INJECT_STATUS or KVM_CAP_PIT2 or KVM_CAP_PIT_STATE2
                 or KVM_CAP_TSC_DEADLINE_TIMER or KVM_CAP_IOAPIC_POLARITY_IGNORED or KVM_CAP_SPLIT_IRQCHIP
-                or KVM_CAP_IOEVENTFD or KVM_CAP_IOEVENTFD_NO_LENGTH or KVM_CAP_SGX_ATTRIBUTE:
+                or KVM_CAP_IOEVENTFD or KVM_CAP_IOEVENTFD_NO_LENGTH or KVM_CAP_SGX_ATTRIBUTE
+                or KVM_CAP_HYPERV or KVM_CAP_HYPERV_VAPIC or KVM_CAP_HYPERV_SPIN or KVM_CAP_HYPERV_TIME or KVM_CAP_HYPERV_SYNIC or KVM_CAP_HYPERV_SYNIC2
+                or KVM_CAP_HYPERV_VP_INDEX or KVM_CAP_HYPERV_EVENTFD or KVM_CAP_HYPERV_TLBFLUSH or KVM_CAP_HYPERV_SEND_IPI or KVM_CAP_HYPERV_CPUID
+                or KVM_CAP_SYS_HYPERV_CPUID or KVM_CAP_HYPERV_ENFORCE_CPUID:
                 return 1;
             case KVM_CAP_EXIT_HYPERCALL:
                 return (int)KVM_EXIT_HYPERCALL_VALID_MASK;
@@ -64,6 +67,8 @@ public sealed partial class X86Arch
                 return Ops.NestedOps.MaxStateSize;
             case KVM_CAP_HYPERV_DIRECT_TLBFLUSH:
                 return Ops.HasDirectTlbflush ? 1 : 0;
+            case KVM_CAP_HYPERV_ENLIGHTENED_VMCS:
+                return Ops.NestedOps.HasEnableEvmcs ? 1 : 0;
             case KVM_CAP_SMALLER_MAXPHYADDR:
                 return AllowSmallerMaxphyaddr ? 1 : 0;
             case KVM_CAP_STEAL_TIME:

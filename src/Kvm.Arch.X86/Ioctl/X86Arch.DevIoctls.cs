@@ -30,6 +30,7 @@ public sealed unsafe partial class X86Arch
         { KVM_GET_MSR_FEATURE_INDEX_LIST, nameof(KVM_GET_MSR_FEATURE_INDEX_LIST), (_, arg) => GetMsrFeatureIndexList(arg) },
         { KVM_GET_MSRS, nameof(KVM_GET_MSRS), (_, arg) => MsrIo(null, arg, MsrIoKind.Feature) },
         { KVM_X86_GET_MCE_CAP_SUPPORTED, nameof(KVM_X86_GET_MCE_CAP_SUPPORTED), (_, arg) => Put(arg, KvmCaps.SupportedMceCap) },
+        { KVM_GET_SUPPORTED_HV_CPUID, nameof(KVM_GET_SUPPORTED_HV_CPUID), (_, arg) => HvCpuid.Ioctl(this, null, arg) },
         { KVM_GET_DEVICE_ATTR, nameof(KVM_GET_DEVICE_ATTR), (_, arg) => DevGetAttr(arg) },
         { KVM_HAS_DEVICE_ATTR, nameof(KVM_HAS_DEVICE_ATTR), (_, arg) => DevHasAttr(arg) },
     };

@@ -52,6 +52,7 @@ public sealed unsafe partial class X86Arch
         { KVM_SMI, nameof(KVM_SMI), static (KvmVcpu v) => Smi(X(v)) },
         { KVM_GET_NESTED_STATE, nameof(KVM_GET_NESTED_STATE), (v, arg) => GetNestedState(X(v), arg) },
         { KVM_SET_NESTED_STATE, nameof(KVM_SET_NESTED_STATE), (v, arg) => SetNestedState(X(v), arg) },
+        { KVM_GET_SUPPORTED_HV_CPUID, nameof(KVM_GET_SUPPORTED_HV_CPUID), (v, arg) => HvCpuid.Ioctl(this, X(v), arg) },
         { KVM_GET_SREGS2, nameof(KVM_GET_SREGS2), (v, arg) => GetSregs2(X(v), arg) },
         { KVM_SET_SREGS2, nameof(KVM_SET_SREGS2), (v, arg) => new UserPtr<kvm_sregs2>(arg).Read(out kvm_sregs2 s) ? X(v).SetSregs2(in s) : -EFAULT },
         { KVM_GET_XSAVE2, nameof(KVM_GET_XSAVE2), (v, arg) => X(v).IoctlGetXsave(arg, X(v).GuestFpu.UabiSize) },
@@ -224,9 +225,16 @@ public sealed unsafe partial class X86Arch
             return -EINVAL;
         switch (cap.cap)
         {
-            case KVM_CAP_HYPERV_DIRECT_TLBFLUSH when !Ops.HasDirectTlbflush:
+            case KVM_CAP_HYPERV_SYNIC2 when cap.args[0] != 0:
+                return -EINVAL;
+            case KVM_CAP_HYPERV_SYNIC2 or KVM_CAP_HYPERV_SYNIC:
+                return vcpu.Vm.IrqchipInKernel ? vcpu.ActivateSynic(cap.cap == KVM_CAP_HYPERV_SYNIC2) : -EINVAL;
             case KVM_CAP_HYPERV_ENLIGHTENED_VMCS:
-                return -ENOTTY;
+                return Ops.NestedOps.HasEnableEvmcs ? Put(cap.args[0], Ops.NestedOps.EnableEvmcs(vcpu)) : -ENOTTY;
+            case KVM_CAP_HYPERV_DIRECT_TLBFLUSH:
+                return Ops.HasDirectTlbflush ? Ops.EnableDirectTlbflush(vcpu) : -ENOTTY;
+            case KVM_CAP_HYPERV_ENFORCE_CPUID:
+                return vcpu.SetEnforceCpuid(cap.args[0] != 0);
             case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
                 vcpu.PvCpuidEnforce = cap.args[0] != 0;
                 if (vcpu.PvCpuidEnforce)

@@ -8,7 +8,7 @@ using static Kvm.Arch.X86.X86Request;
 
 namespace Kvm.Arch.X86;
 
-/// <remarks>The x86 calls on a VM (x86.c:kvm_arch_vm_ioctl), in number order. Hyper-V and Xen are not there yet: unknown calls.</remarks>
+/// <remarks>The x86 calls on a VM (x86.c:kvm_arch_vm_ioctl), in number order. Xen is not there: unknown calls.</remarks>
 public sealed unsafe partial class X86Arch
 {
     public IoctlTable<KvmVm> VmIoctls { get; }
@@ -53,6 +53,10 @@ public sealed unsafe partial class X86Arch
         {
             KVM_MEMORY_ENCRYPT_UNREG_REGION, nameof(KVM_MEMORY_ENCRYPT_UNREG_REGION),
             (vm, arg) => new UserPtr<kvm_enc_region>(arg).Read(out kvm_enc_region r) ? Ops.MemEncUnregisterRegion((X86Vm)vm, in r) : -EFAULT
+        },
+        {
+            KVM_HYPERV_EVENTFD, nameof(KVM_HYPERV_EVENTFD),
+            static (vm, arg) => new UserPtr<kvm_hyperv_eventfd>(arg).Read(out kvm_hyperv_eventfd e) ? ((X86Vm)vm).Hyperv.IoctlEventfd(in e) : -EFAULT
         },
         { KVM_X86_SET_MSR_FILTER, nameof(KVM_X86_SET_MSR_FILTER), (vm, arg) => SetMsrFilter((X86Vm)vm, arg) },
     };

@@ -202,6 +202,8 @@ public sealed unsafe partial class KvmLapic
             return -1;
         ClearIsr(vector);
         UpdatePpr();
+        if (Vcpu.Hv is { } hv && hv.Synic.HasVector(vector))
+            hv.Synic.SendEoi(vector);
         IoapicSendEoi(vector);
         Vcpu.MakeRequest(KVM_REQ_EVENT);
         return vector;

@@ -190,6 +190,13 @@ public sealed unsafe partial class KvmLapic
         if (vector == -1)
             return -1;
         ClearIrr(vector);
+        if (Vcpu.Hv is { } hv && hv.Synic.HasAutoEoiVector(vector))
+        {
+            // Over at once: the next interrupt may be let through as well.
+            UpdatePpr();
+            return vector;
+        }
+
         SetIsr(vector);
         UpdatePpr(out uint _);
         return vector;

@@ -280,8 +280,12 @@ public sealed unsafe partial class KvmLapic
     public int X2apicMsrWrite(uint msr, ulong data)
     {
         int reg = (int)(msr - APIC_BASE_MSR) << 4;
-        if (!X2apicMode)
-            return 1;
+        return X2apicMode ? MsrWrite(reg, data) : 1;
+    }
+
+    /// <summary>kvm_lapic_msr_write: of an x2APIC's MSR or Hyper-V's: ICR has 64 bits, the others 32.</summary>
+    internal int MsrWrite(int reg, ulong data)
+    {
         if (reg == APIC_ICR)
             return X2apicIcrWrite(data) ? 0 : 1;
         if (data >> 32 != 0)
@@ -294,8 +298,13 @@ public sealed unsafe partial class KvmLapic
     {
         data = 0;
         int reg = (int)(msr - APIC_BASE_MSR) << 4;
-        if (!X2apicMode || reg == APIC_DFR)
-            return 1;
+        return X2apicMode && reg != APIC_DFR ? MsrRead(reg, out data) : 1;
+    }
+
+    /// <summary>kvm_lapic_msr_read.</summary>
+    internal int MsrRead(int reg, out ulong data)
+    {
+        data = 0;
         if (reg == APIC_ICR)
         {
             data = X2apicIcrRead();

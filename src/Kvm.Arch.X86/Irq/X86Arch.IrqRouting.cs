@@ -35,6 +35,11 @@ public sealed unsafe partial class X86Arch
                 entry.AddressHi = user.u.msi.address_hi;
                 entry.Data = user.u.msi.data;
                 return MsiRouteInvalid(vm, entry.AddressHi) ? -EINVAL : 0;
+            case KVM_IRQ_ROUTING_HV_SINT:
+                entry.Set = &SetHvSint;
+                entry.HvSintVcpu = user.u.hv_sint.vcpu;
+                entry.HvSint = user.u.hv_sint.sint;
+                return 0;
             default:
                 return -EINVAL;
         }
@@ -81,6 +86,10 @@ public sealed unsafe partial class X86Arch
     private static int SetMsi(KvmKernelIrqRoutingEntry e, KvmVm vm, int sourceId, int level, bool lineStatus) =>
         SetMsi((X86Vm)vm, e.AddressLo, e.AddressHi, e.Data, level);
 
+    [KernelFunction("kvm_hv_set_sint", File = "arch/x86/kvm/irq_comm.c")]
+    private static int SetHvSint(KvmKernelIrqRoutingEntry e, KvmVm vm, int sourceId, int level, bool lineStatus) =>
+        level != 0 ? ((X86Vm)vm).Hyperv.SynicSetIrq(e.HvSintVcpu, e.HvSint) : -1;
+
     /// <summary>-EINVAL for an address that can't be; -1 for a falling edge or no target; else how many took it.</summary>
     private static int SetMsi(X86Vm vm, uint lo, uint hi, uint data, int level)
     {
@@ -122,6 +131,8 @@ public sealed unsafe partial class X86Arch
     public int SetIrqInatomic(KvmVm kvm, KvmKernelIrqRoutingEntry entry, int sourceId, int level, bool lineStatus)
     {
         FunctionTrace.Leaf("kvm_arch_set_irq_inatomic");
+        if (entry.Type == KVM_IRQ_ROUTING_HV_SINT)
+            return SetHvSint(entry, kvm, sourceId, level, lineStatus);
         if (entry.Type != KVM_IRQ_ROUTING_MSI)
             return -EAGAIN;
         var vm = (X86Vm)kvm;
@@ -179,7 +190,7 @@ public sealed unsafe partial class X86Arch
     public void IrqRoutingUpdate(KvmVm vm)
     {
         using var _ = FunctionTrace.Enter("kvm_arch_irq_routing_update");
-        FunctionTrace.Leaf("kvm_hv_irq_routing_update");
+        ((X86Vm)vm).Hyperv.IrqRoutingUpdate();
     }
 
     [KernelFunction("kvm_arch_post_irq_routing_update", File = "arch/x86/kvm/irq_comm.c")]

@@ -245,8 +245,18 @@ public unsafe partial class X86Vcpu
     /// <summary>vcpu_load_eoi_exitmap.</summary>
     private void LoadEoiExitmap()
     {
-        if (Apic is { HwEnabled: true })
+        if (Apic is not { HwEnabled: true })
+            return;
+        if (Hv is not { } hv)
+        {
             Ops.LoadEoiExitmap(this, _ioapicHandledVectors);
+            return;
+        }
+
+        Span<ulong> bitmap = stackalloc ulong[4];
+        for (int i = 0; i < bitmap.Length; i++)
+            bitmap[i] = _ioapicHandledVectors[i] | hv.Synic.Vectors[i];
+        Ops.LoadEoiExitmap(this, bitmap);
     }
 
     /// <summary>KVM_REQ_IOAPIC_EOI_EXIT: true when KVM_RUN ends with KVM_EXIT_IOAPIC_EOI.</summary>
@@ -259,13 +269,13 @@ public unsafe partial class X86Vcpu
         return true;
     }
 
-    /// <summary>kvm_lapic_set_pv_eoi: 0, or 1 when the write of the MSR faults.</summary>
-    private int SetPvEoi(ulong data)
+    /// <summary>kvm_lapic_set_pv_eoi: 0, or not 0 when the write of the MSR faults. <paramref name="length"/>: bytes that belong to the word.</summary>
+    internal int SetPvEoi(ulong data, ulong length)
     {
         ulong address = data & ~1ul;
         if ((address & 3) != 0)
             return 1;
-        if ((data & 1) != 0 && Vm.GfnToHvaCacheInit(PvEoiCache, address, 1).IsError)
+        if ((data & 1) != 0 && Vm.GfnToHvaCacheInit(PvEoiCache, address, address == PvEoiCache.Gpa ? Math.Max(length, PvEoiCache.Len) : length).IsError)
             return 1;
         PvEoiMsrVal = data;
         return 0;

@@ -1,4 +1,5 @@
 using static Kvm.Abi.Uapi;
+using static Kvm.Arch.X86.HypervConst;
 using static Kvm.Arch.X86.MsrIndex;
 
 namespace Kvm.Arch.X86;
@@ -7,34 +8,6 @@ namespace Kvm.Arch.X86;
 /// <remarks>x86.c: msrs_to_save_all, emulated_msrs_all, msr_based_features_all. The order is ABI: the ioctls return it.</remarks>
 internal static class KvmMsrTables
 {
-    private const uint HV_X64_MSR_GUEST_OS_ID = 0x40000000;
-    private const uint HV_X64_MSR_HYPERCALL = 0x40000001;
-    private const uint HV_X64_MSR_TIME_REF_COUNT = 0x40000020;
-    private const uint HV_X64_MSR_REFERENCE_TSC = 0x40000021;
-    private const uint HV_X64_MSR_TSC_FREQUENCY = 0x40000022;
-    private const uint HV_X64_MSR_APIC_FREQUENCY = 0x40000023;
-    private const uint HV_X64_MSR_CRASH_P0 = 0x40000100;
-    private const uint HV_X64_MSR_CRASH_P1 = 0x40000101;
-    private const uint HV_X64_MSR_CRASH_P2 = 0x40000102;
-    private const uint HV_X64_MSR_CRASH_P3 = 0x40000103;
-    private const uint HV_X64_MSR_CRASH_P4 = 0x40000104;
-    private const uint HV_X64_MSR_CRASH_CTL = 0x40000105;
-    private const uint HV_X64_MSR_RESET = 0x40000003;
-    private const uint HV_X64_MSR_VP_INDEX = 0x40000002;
-    private const uint HV_X64_MSR_VP_RUNTIME = 0x40000010;
-    private const uint HV_X64_MSR_SCONTROL = 0x40000080;
-    private const uint HV_X64_MSR_STIMER0_CONFIG = 0x400000b0;
-    private const uint HV_X64_MSR_VP_ASSIST_PAGE = 0x40000073;
-    private const uint HV_X64_MSR_REENLIGHTENMENT_CONTROL = 0x40000106;
-    private const uint HV_X64_MSR_TSC_EMULATION_CONTROL = 0x40000107;
-    private const uint HV_X64_MSR_TSC_EMULATION_STATUS = 0x40000108;
-    private const uint HV_X64_MSR_SYNDBG_OPTIONS = 0x400000ff;
-    private const uint HV_X64_MSR_SYNDBG_CONTROL = 0x400000f1;
-    private const uint HV_X64_MSR_SYNDBG_STATUS = 0x400000f2;
-    private const uint HV_X64_MSR_SYNDBG_SEND_BUFFER = 0x400000f3;
-    private const uint HV_X64_MSR_SYNDBG_RECV_BUFFER = 0x400000f4;
-    private const uint HV_X64_MSR_SYNDBG_PENDING_BUFFER = 0x400000f5;
-
     public static ReadOnlySpan<uint> MsrsToSaveAll =>
     [
         MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,

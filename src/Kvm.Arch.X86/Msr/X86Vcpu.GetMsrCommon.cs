@@ -1,6 +1,7 @@
 using Kvm.Core.Tracing;
 using static Kvm.Abi.Uapi;
 using static Kvm.Arch.X86.MsrBits;
+using static Kvm.Arch.X86.HypervConst;
 using static Kvm.Arch.X86.MsrIndex;
 using static Kvm.Arch.X86.X86Const;
 
@@ -134,8 +135,10 @@ public partial class X86Vcpu
             case MSR_KVM_WALL_CLOCK or MSR_KVM_SYSTEM_TIME:
             case >= MSR_KVM_WALL_CLOCK_NEW and <= MSR_KVM_ASYNC_PF_ACK:
                 return GetMsrPv(ref msr);
-            case >= 0x40000000 and <= 0x400000ff:
-            case >= 0x40000100 and <= 0x40000118:
+            case >= HV_X64_MSR_GUEST_OS_ID and <= HV_X64_MSR_SINT15:
+            case >= HV_X64_MSR_STIMER0_CONFIG and <= HV_X64_MSR_STIMER3_COUNT:
+            case (>= HV_X64_MSR_SYNDBG_CONTROL and <= HV_X64_MSR_SYNDBG_PENDING_BUFFER) or HV_X64_MSR_SYNDBG_OPTIONS:
+            case >= HV_X64_MSR_CRASH_P0 and <= HV_X64_MSR_TSC_EMULATION_STATUS:
                 return HvGetMsr(index, out msr.Data, msr.HostInitiated);
             default:
                 if (PmuIsValidMsr(index))

@@ -369,28 +369,4 @@ public unsafe partial class X86Vcpu
             return 1;
         return ReadCr4Bits(X86_CR4_PCE) == 0 && Ops.GetCpl(this) != 0 && ReadCr0Bits(X86_CR0_PE) != 0 ? 1 : 0;
     }
-
-    // ---- Hyper-V: MSRs exist for userspace; a guest sees them when its CPUID has the interface ----
-
-    private Dictionary<uint, ulong>? hvMsrs;
-
-    private int HvSetMsr(uint index, ulong data, bool host)
-    {
-        if (!host && !HypervEnabled)
-            return 1;
-        (hvMsrs ??= [])[index] = data;
-        return 0;
-    }
-
-    private int HvGetMsr(uint index, out ulong data, bool host)
-    {
-        data = 0;
-        if (!host && !HypervEnabled)
-            return 1;
-        hvMsrs?.TryGetValue(index, out data);
-        return 0;
-    }
-
-    /// <summary>The guest's CPUID has the Hyper-V interface ("Hv#1").</summary>
-    public bool HypervEnabled;
 }

@@ -241,6 +241,12 @@ public unsafe partial class X86Vcpu
             LoadEoiExitmap();
         if (CheckRequest(KVM_REQ_APIC_PAGE_RELOAD) && LapicInKernel)
             Ops.SetApicAccessPageAddr(this);
+        if (HvExitRequest())
+            return 0;
+
+        // After the clock's update, which the timers go by.
+        if (CheckRequest(KVM_REQ_HV_STIMER))
+            Hv?.ProcessStimers();
         if (CheckRequest(KVM_REQ_APICV_UPDATE))
             UpdateApicv();
         ClearRequest(KVM_REQ_APF_READY);

@@ -215,6 +215,7 @@ public unsafe partial class X86Vcpu
         || TestRequest(KVM_REQ_SMI)
         || (SmiPending && Ops.SmiAllowed(this, false) > 0)
         || (InterruptAllowed && CpuHasInterrupt())
+        || Hv is { HasStimerPending: true }
         || (IsGuestMode && Ops.NestedOps.HasEvents(this, false));
 
     /// <summary>kvm_arch_interrupt_allowed.</summary>

@@ -201,22 +201,27 @@ public partial class X86Vcpu
             }
         }
 
-        LastGuestTsc = tscTimestamp;
-        FunctionTrace.Leaf("kvm_hv_setup_tsc_page");
-        if (!PvTimeActive)
-            return 0;
-
         uint khz = Arch.HostX86.TscKhz;
         if (Arch.KvmCaps.HasTscControl)
             khz = (uint)Arch.ScaleTsc(khz, L1TscScalingRatio);
-        HwTscKhz = khz;
-        TscMath.GetTimeScale(X86Const.NSEC_PER_SEC, khz * 1000ul, out sbyte shift, out uint multiplier);
-        SetupGuestPvclock(tscTimestamp, (ulong)(kernelNs + vm.KvmclockOffset), multiplier, shift, master);
+        if (HwTscKhz != khz)
+        {
+            TscMath.GetTimeScale(X86Const.NSEC_PER_SEC, khz * 1000ul, out HvClock.TscShift, out HvClock.TscToSystemMul);
+            HwTscKhz = khz;
+        }
+
+        LastGuestTsc = tscTimestamp;
+        HvClock.TscTimestamp = tscTimestamp;
+        HvClock.SystemTime = (ulong)(kernelNs + vm.KvmclockOffset);
+        HvClock.TscStable = master;
+        if (PvTimeActive)
+            SetupGuestPvclock();
+        vm.Hyperv.SetupTscPage(in HvClock);
         return 0;
     }
 
     /// <summary>kvm_setup_guest_pvclock: odd version, contents, even version.</summary>
-    private void SetupGuestPvclock(ulong tscTimestamp, ulong systemTime, uint multiplier, sbyte shift, bool stable)
+    private void SetupGuestPvclock()
     {
         Span<byte> page = stackalloc byte[32];
         if (ReadGuest(PvTimeGpa, page) != 0)
@@ -232,12 +237,12 @@ public partial class X86Vcpu
             PvclockSetGuestStoppedRequest = false;
         }
 
-        if (stable)
+        if (HvClock.TscStable)
             flags |= 1;
-        BitConverter.TryWriteBytes(page[8..], tscTimestamp);
-        BitConverter.TryWriteBytes(page[16..], systemTime);
-        BitConverter.TryWriteBytes(page[24..], multiplier);
-        page[28] = (byte)shift;
+        BitConverter.TryWriteBytes(page[8..], HvClock.TscTimestamp);
+        BitConverter.TryWriteBytes(page[16..], HvClock.SystemTime);
+        BitConverter.TryWriteBytes(page[24..], HvClock.TscToSystemMul);
+        page[28] = (byte)HvClock.TscShift;
         page[29] = flags;
         WriteGuest(PvTimeGpa + 4, page[4..]);
         BitConverter.TryWriteBytes(page, version + 1);
@@ -279,6 +284,9 @@ public partial class X86Vcpu
         MakeRequest(KVM_REQ_CLOCK_UPDATE);
         return 0;
     }
+
+    /// <summary>hv_clock: the kvmclock parameters as last computed.</summary>
+    private PvclockVcpuTimeInfo HvClock;
 
     /// <summary>Guest-physical address of the kvmclock page.</summary>
     public ulong PvTimeGpa;

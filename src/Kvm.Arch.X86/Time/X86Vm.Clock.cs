@@ -31,7 +31,7 @@ public abstract partial class X86Vm
     /// <summary>kvm_update_masterclock: vCPUs leave the guest while the sample changes.</summary>
     internal void UpdateMasterclock()
     {
-        FunctionTrace.Leaf("kvm_hv_request_tsc_page_update");
+        Hyperv.RequestTscPageUpdate();
         MakeAllCpusRequest(KVM_REQ_MCLOCK_INPROGRESS);
         lock (TscWriteLock)
             PvclockUpdateVmGtodCopy();
@@ -78,6 +78,7 @@ public abstract partial class X86Vm
     {
         if ((data.flags & ~KVM_CLOCK_VALID_FLAGS) != 0)
             return -EINVAL;
+        Hyperv.RequestTscPageUpdate();
         MakeAllCpusRequest(KVM_REQ_MCLOCK_INPROGRESS);
         lock (TscWriteLock)
         {

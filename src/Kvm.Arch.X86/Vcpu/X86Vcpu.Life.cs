@@ -116,7 +116,7 @@ public unsafe partial class X86Vcpu
         Ops.VcpuFree(this);
         FunctionTrace.Leaf("fpu_free_guest_fpstate");
         GuestFpu.Free();
-        FunctionTrace.Leaf("kvm_hv_vcpu_uninit");
+        HvVcpuUninit();
         using (FunctionTrace.Enter("kvm_pmu_destroy"))
             Arch.PmuOps.Reset(this);
         KvmLapic.Free(this);

@@ -57,7 +57,7 @@ public sealed partial class X86Arch
         if (!EnableApicv)
             InhibitApicv(vm, ApicvInhibit.APICV_INHIBIT_REASON_DISABLE);
 
-        FunctionTrace.Leaf("kvm_hv_init_vm");
+        vm.Hyperv.InitVm();
         return 0;
     }
 
@@ -136,7 +136,7 @@ public sealed partial class X86Arch
         vm.PmuEventFilter = null;
         vm.MmuUninitVm();
         PageTrackCleanup();
-        FunctionTrace.Leaf("kvm_hv_destroy_vm");
+        vm.Hyperv.DestroyVm();
     }
 
     /// <summary>

@@ -12,6 +12,7 @@ public abstract partial class X86Vm : KvmVm
         Arch = arch;
         Mmu = new TdpMmu(this);
         Shadow = new ShadowMmu(this);
+        Hyperv = new KvmHv(this);
     }
 
     /// <summary>kvm.ko of this host.</summary>
@@ -19,6 +20,9 @@ public abstract partial class X86Vm : KvmVm
 
     /// <summary>The two-dimensional MMU: the tables that the processor walks for this VM.</summary>
     public TdpMmu Mmu { get; }
+
+    /// <summary>The Hyper-V interface's shared part.</summary>
+    public KvmHv Hyperv { get; }
 
     // ---- MMU page budget (kvm->arch.n_*_mmu_pages) ----
     public ulong NUsedMmuPages;

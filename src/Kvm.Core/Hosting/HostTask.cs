@@ -20,6 +20,8 @@ public sealed class HostTask
     private volatile TaskState _state;
     private ulong _pending;
     private ulong _blocked;
+    private readonly long _startNs;
+    private long _sleptNs;
 
     internal HostTask(Host? host, HostProcess? process, int pid, string name)
     {
@@ -27,6 +29,7 @@ public sealed class HostTask
         Process = process!;
         Pid = pid;
         Name = name;
+        _startNs = host?.KtimeNs ?? 0;
     }
 
     /// <summary>The calling thread's task ("current"). A thread that never entered a kernel gets one without process and CPU.</summary>
@@ -55,6 +58,9 @@ public sealed class HostTask
     public int Pid { get; }
 
     public string Name { get; }
+
+    /// <summary>utime + stime in nanoseconds: the time since the thread's first system call, without its sleeps in the kernel.</summary>
+    public ulong RuntimeNs => Host is null ? 0 : (ulong)Math.Max(0, Host.KtimeNs - _startNs - _sleptNs);
 
     /// <summary>The CPU that the thread occupies, or null outside the kernel model and while it sleeps.</summary>
     public HostCpu? Cpu { get; internal set; }
@@ -168,6 +174,7 @@ public sealed class HostTask
         AssertMaySleep();
         using var _ = Tracing.FunctionTrace.Enter("schedule");
         LeaveCpu(preempted: false);
+        long asleep = Host?.KtimeNs ?? 0;
         lock (_gate)
         {
             long deadline = timeout is { } t ? Environment.TickCount64 + (long)Math.Ceiling(t.TotalMilliseconds) : long.MaxValue;
@@ -186,6 +193,7 @@ public sealed class HostTask
             _state = TaskState.Running;
         }
 
+        _sleptNs += (Host?.KtimeNs ?? 0) - asleep;
         ReturnToCpu();
         return true;
     }

@@ -21,4 +21,8 @@ public sealed unsafe class KvmKernelIrqRoutingEntry
     public uint AddressLo;
     public uint AddressHi;
     public uint Data;
+
+    // KVM_IRQ_ROUTING_HV_SINT
+    public uint HvSintVcpu;
+    public uint HvSint;
 }

@@ -96,6 +96,9 @@ public abstract unsafe partial class KvmVm
     /// <summary>The routes of a GSI; inside an <see cref="IrqSrcu"/> section.</summary>
     public ReadOnlySpan<KvmKernelIrqRoutingEntry> RoutesOf(uint gsi) => Volatile.Read(ref _irqRouting) is { } table ? table.Of(gsi) : default;
 
+    /// <summary>nr_rt_entries: one more than the highest GSI with a route.</summary>
+    public uint NrIrqRoutes => Volatile.Read(ref _irqRouting) is { } table ? (uint)table.Count : 0;
+
     /// <summary>kvm_irq_map_chip_pin: -1 when nothing is routed there.</summary>
     [KernelFunction("kvm_irq_map_chip_pin", File = "virt/kvm/irqchip.c")]
     public int IrqMapChipPin(uint irqchip, uint pin)

@@ -35,8 +35,9 @@ public abstract unsafe partial class KvmVm
 
     private static string IrqchipName(uint chip) => chip switch { 0 => "PIC master", 1 => "PIC slave", _ => "IOAPIC" };
 
+    /// <summary>kvm_notify_acked_gsi; inside an <see cref="IrqSrcu"/> section.</summary>
     [KernelFunction("kvm_notify_acked_gsi", File = "virt/kvm/eventfd.c")]
-    private void NotifyAckedGsi(uint gsi)
+    public void NotifyAckedGsi(uint gsi)
     {
         using var _ = FunctionTrace.Enter("kvm_notify_acked_gsi");
         foreach (KvmIrqAckNotifier notifier in Volatile.Read(ref _irqAckNotifiers))

@@ -22,6 +22,8 @@ public sealed class EveryIoctl
         ["system KVM_GET_MSR_INDEX_LIST"] = Errno.EFAULT,
         ["system KVM_GET_SUPPORTED_CPUID"] = Errno.E2BIG,
         ["system KVM_GET_EMULATED_CPUID"] = Errno.E2BIG,
+        ["system KVM_GET_SUPPORTED_HV_CPUID"] = Errno.E2BIG,
+        ["vcpu KVM_GET_SUPPORTED_HV_CPUID"] = Errno.E2BIG,
         ["vm KVM_CREATE_DEVICE"] = Errno.ENODEV,
         ["vm KVM_CLEAR_DIRTY_LOG"] = Errno.ENOENT,
     };

@@ -11,7 +11,8 @@ namespace Kvm.Conformance.Tests.BadInput;
 internal sealed unsafe class Session : IDisposable
 {
     private const ulong ramSize = 0x20000;
-    private const uint msrTsc = 0x10;
+    /// <summary>IA32_TSC, HV_X64_MSR_VP_RUNTIME and HV_X64_MSR_TIME_REF_COUNT: time goes on.</summary>
+    private static readonly uint[] clocks = [0x10, 0x40000010, 0x40000020];
 
     private readonly Computer computer;
     private readonly Dictionary<string, ulong> names = [];
@@ -155,7 +156,7 @@ internal sealed unsafe class Session : IDisposable
         uint[] msrs = new ReadOnlySpan<uint>((void*)(at + 4), (int)*(uint*)at).ToArray();
         foreach (uint msr in msrs)
         {
-            if (msr == msrTsc)
+            if (clocks.Contains(msr))
                 continue;
             *(ulong*)at = 1;
             *(ulong*)(at + 8) = msr;
