@@ -218,9 +218,10 @@ public sealed unsafe partial class ShadowMmu
     private void MarkMmioSpte(X86Vcpu vcpu, ulong* sptep, ulong gfn, uint access)
     {
         ulong generation = Volatile.Read(ref vcpu.Memslots.Generation);
+        ulong spte = Masks.MakeMmio(generation, gfn, access);
         if (Tracepoints.Enabled)
-            Tracepoints.Emit("mark_mmio_spte", $"sptep:{(ulong)sptep:x16} gfn {gfn:x} access {access & Masks.MmioAccessMask:x} gen {generation & MMIO_SPTE_GEN_MASK:x}");
-        Volatile.Write(ref *sptep, Masks.MakeMmio(generation, gfn, access));
+            Tracepoints.Emit("mark_mmio_spte", $"sptep:{(ulong)sptep:x16} gfn {gfn:x} access {spte & ACC_ALL:x} gen {generation & MMIO_SPTE_GEN_MASK:x}");
+        Volatile.Write(ref *sptep, spte);
     }
 
     // ---- who watches a frame ----

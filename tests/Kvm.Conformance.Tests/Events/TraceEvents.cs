@@ -24,6 +24,8 @@ public sealed partial class TraceEvents(ITestOutputHelper output)
         { "amd", "default", "" },
         { "intel", "default", "nested=1" },
         { "intel", "unrestricted0", "nested=1 unrestricted_guest=0" },
+        { "intel", "ept0", "nested=1 ept=0" },
+        { "amd", "npt0", "npt=0" },
     };
 
     [Theory, MemberData(nameof(Recordings))]
@@ -50,12 +52,36 @@ public sealed partial class TraceEvents(ITestOutputHelper output)
     public void Events_are_the_recorded_ones_in_order(string vendor, string variant, string parameters)
     {
         (RecordedGuest recorded, GuestRun model) = Of(vendor, variant, parameters);
-        string[] expected = [.. recorded.Events.Where(static e => !s_ofTheMachine.Concat(s_toCome).Contains(e[..e.IndexOf(':')])).Select(Normal)], actual = [.. model.Events.Where(static e => !s_ofTheMachine.Contains(e[..e.IndexOf(':')])).Select(Normal)];
+        // Shadow paging has them.
+        bool shadow = variant is "ept0" or "npt0";
+        string[] without = shadow ? s_ofTheMachine : [.. s_ofTheMachine, .. s_toCome];
+        string[] expected = [.. recorded.Events.Where(e => !without.Contains(e[..e.IndexOf(':')])).Select(Normal)], actual = [.. model.Events.Where(static e => !s_ofTheMachine.Contains(e[..e.IndexOf(':')])).Select(Normal)];
         List<string> differences = Differences(expected, actual);
         output.WriteLine($"{expected.Length} events, {differences.Count(static d => d[0] == '-')} not here, {differences.Count(static d => d[0] == '+')} too many");
         foreach (string difference in differences) output.WriteLine(difference);
-        differences.Should().BeEmpty();
+        differences.Where(d => !shadow || !s_explained.Any(e => e.IsMatch(d))).Should().BeEmpty();
     }
+
+    /// <summary>
+    /// Without nested paging: entries made in advance for pages that the recorded process had not touched yet, and the fault at 1069 that they spare (D-X86-6); a
+    /// physical interrupt that happened to come; slots of KVM's own, which a process that ends takes along and one that closes its VM deletes.
+    /// </summary>
+    private static readonly Regex[] s_explained =
+    [
+        Advance(), SparedFault(), PhysicalInterrupt(), OwnSlots(),
+    ];
+
+    [GeneratedRegex(@"^\+ kvm_mmu_set_spte: gfn [0-7] spte e47 \(rwxu\) level 1 ")]
+    private static partial Regex Advance();
+
+    [GeneratedRegex(@"^- (kvm_(exit|page_fault|entry): vcpu 0.* rip 0x1069\b|kvm_mmu_(spte_requested|set_spte): gfn 3 )")]
+    private static partial Regex SparedFault();
+
+    [GeneratedRegex(@"^- (kvm_exit: vcpu 0 reason interrupt|kvm_entry: vcpu 0, rip 0x1000$)")]
+    private static partial Regex PhysicalInterrupt();
+
+    [GeneratedRegex(@"^\+ kvm_mmu_zap_all_fast: ")]
+    private static partial Regex OwnSlots();
 
     private static (RecordedGuest Recorded, GuestRun Model) Of(string vendor, string variant, string parameters) =>
         s_runs.GetOrAdd((vendor, variant), _ => (RecordedGuest.Load(vendor, variant), new GuestRun(vendor, parameters)));
@@ -69,7 +95,11 @@ public sealed partial class TraceEvents(ITestOutputHelper output)
         text = Offset().Replace(text, "next=N");
         text = PortAddressSize().Replace(text, m => m.Groups["before"].Value + (Convert.ToUInt64(m.Groups["info"].Value, 16) & ~0x380ul).ToString("x16", CultureInfo.InvariantCulture));
         text = ReservedBit().Replace(text, "${before}c");
+        text = ShadowReservedBit().Replace(text, "${before}8");
         text = PageWalk().Replace(text, "${before}83");
+        text = Pfn().Replace(text, "pfn N ");
+        text = Spte().Replace(text, m => $"spte {Convert.ToUInt64(m.Groups["spte"].Value, 16) & 0xfff0000000000fff:x} ({m.Groups["rights"].Value}) level {m.Groups["level"].Value} at {m.Groups["at"].Value[^3..]}");
+        text = Sptep().Replace(text, "sptep:N ");
         return Tsc().Replace(text, "msr_read 10 = N");
     }
 
@@ -111,8 +141,21 @@ public sealed partial class TraceEvents(ITestOutputHelper output)
     [GeneratedRegex(@"(?<before>(reason npf .* info1 |error_code )0x0*10000000)d")]
     private static partial Regex ReservedBit();
 
+    [GeneratedRegex(@"(?<before>(reason PF excp .* info1 |address 0x00000000000d0020 error_code )0x0*)9")]
+    private static partial Regex ShadowReservedBit();
+
     [GeneratedRegex(@"(?<before>(EPT_VIOLATION .* info1 |error_code )0x0*)82")]
     private static partial Regex PageWalk();
+
+    /// <summary>Where the host has the frame.</summary>
+    [GeneratedRegex(@"(?<=kvm_mmu_spte_requested: .*)pfn (?!8000000000000000)[0-9a-f]+ ")]
+    private static partial Regex Pfn();
+
+    [GeneratedRegex(@"(?<=kvm_mmu_set_spte: .*)spte (?<spte>[0-9a-f]+) \((?<rights>.*)\) level (?<level>\d) at (?<at>[0-9a-f]+)")]
+    private static partial Regex Spte();
+
+    [GeneratedRegex(@"sptep:[0-9a-f]+ ")]
+    private static partial Regex Sptep();
 
     [GeneratedRegex(@"next=\d+")]
     private static partial Regex Offset();
