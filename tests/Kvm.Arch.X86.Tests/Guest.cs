@@ -12,7 +12,7 @@ internal sealed unsafe class Guest : IDisposable
 {
     public const ulong MemorySize = 8 << 20;
 
-    public Guest(string vendor = "amd", int cpus = 1, bool vm = true, string parameters = "", string kvmParameters = "")
+    public Guest(string vendor = "amd", int cpus = 1, bool vm = true, string parameters = "", string kvmParameters = "", bool irqchip = false)
     {
         Kernel = KernelHost.Create(MachineOptions.Uniform(vendor == "amd" ? CpuModel.AmdZen : CpuModel.IntelSkylake, cpus));
         Kernel.LoadKvm(kvmParameters).IsError.Should().BeFalse();
@@ -21,7 +21,7 @@ internal sealed unsafe class Guest : IDisposable
         Process = Kernel.Host.CreateProcess("test");
         KvmFd = Ok(Process.Open("/dev/kvm", 2));
         if (vm)
-            CreateVm();
+            CreateVm(irqchip);
     }
 
     public KernelHost Kernel { get; }
@@ -46,9 +46,11 @@ internal sealed unsafe class Guest : IDisposable
 
     public X86Vcpu Vcpu => (X86Vcpu)Vm.Vcpus[0];
 
-    private void CreateVm()
+    private void CreateVm(bool irqchip)
     {
         VmFd = Ok(Process.Ioctl(KvmFd, KVM_CREATE_VM));
+        if (irqchip)
+            Ok(Process.Ioctl(VmFd, KVM_CREATE_IRQCHIP));
         Memory = (byte*)Process.MapAnonymous(MemorySize);
         AddMemory(0, 0, MemorySize, (ulong)Memory);
         if (Kernel.Machine.Processors[0].Model.Vendor == CpuVendor.Intel)
