@@ -165,8 +165,14 @@ public unsafe class HypervHypercalls
     }
 
     [Theory]
-    [InlineData(SpinWait, 4, 1, 0xffful)] [InlineData(SignalEvent, 3, 1, 1 << 5)] [InlineData(PostMessage, 3, 1, 1 << 4)] [InlineData(FlushSpace, 4, 0, 1 << 2)] [InlineData(FlushSpaceEx, 4, 0, 1 << 11)]
-    [InlineData(SendIpi, 4, 0, 1 << 10)] [InlineData(SendIpiEx, 4, 0, 1 << 11)] [InlineData(PostDebugData, 3, 1, 1 << 11)]
+    [InlineData(SpinWait, 4, 1, 0xffful)]
+    [InlineData(SignalEvent, 3, 1, 1 << 5)]
+    [InlineData(PostMessage, 3, 1, 1 << 4)]
+    [InlineData(FlushSpace, 4, 0, 1 << 2)]
+    [InlineData(FlushSpaceEx, 4, 0, 1 << 11)]
+    [InlineData(SendIpi, 4, 0, 1 << 10)]
+    [InlineData(SendIpiEx, 4, 0, 1 << 11)]
+    [InlineData(PostDebugData, 3, 1, 1 << 11)]
     public void With_enforced_cpuid_a_call_needs_its_feature(ushort code, int leaf, int register, ulong bits)
     {
         kvm_cpuid_entry2 Without(kvm_cpuid_entry2 e)
