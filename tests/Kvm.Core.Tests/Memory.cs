@@ -460,3 +460,34 @@ public class kvm_mmu_memory_cache_
         h.Pages.InUse.Should().Be(0);
     }
 }
+
+public unsafe class alloc_page_GFP_DMA32
+{
+    [Fact]
+    public void Pages_lie_below_4_GiB_zeroed_and_come_back()
+    {
+        using var t = new TestHost();
+        PageAllocator pages = t.Host.Pages;
+        long before = pages.InUse;
+        ulong[] got = [.. Enumerable.Range(0, 1100).Select(_ => pages.AllocPage32("low"))];
+        got.Should().OnlyHaveUniqueItems().And.OnlyContain(static a => a != 0 && a >> 32 == 0 && (a & 0xfff) == 0);
+        (*(ulong*)got[7]).Should().Be(0);
+        *(ulong*)got[7] = 1;
+        pages.InUseByTag["low"].Should().Be(1100);
+        pages.AllocPage("high").Should().BeGreaterThan(1ul << 32, "other pages are taken from elsewhere");
+        foreach (ulong page in got)
+            pages.FreePage(page);
+        pages.InUse.Should().Be(before + 1);
+        Enumerable.Range(0, 1100).Select(_ => pages.AllocPage32("low")).Should().BeEquivalentTo(got);
+        (*(ulong*)got[7]).Should().Be(0, "a page is zeroed again");
+    }
+
+    [Fact]
+    public void It_fails_on_demand()
+    {
+        using var t = new TestHost();
+        t.Host.Faults.Fail("alloc_page:low");
+        t.Host.Pages.AllocPage32("low").Should().Be(0);
+        t.Host.Pages.AllocPage32("low").Should().NotBe(0);
+    }
+}

@@ -396,6 +396,47 @@ public sealed unsafe class ShadowPaging
         return dirty;
     }
 
+    /// <summary>The list of entries that map one frame grows and shrinks: all of them are protected for the dirty log, and all go with the frame.</summary>
+    [Theory]
+    [MemberData(nameof(Shadows))]
+    public void A_frame_at_many_addresses(string host)
+    {
+        const uint count = 61;
+        using PagedGuest guest = Long(host);
+        for (ulong i = 0; i < count; i++)
+            guest.Map(0x10000000 + (i << 12), Data, P | W | A | D);
+        guest.Assemble(a =>
+        {
+            Label again = a.CreateLabel(), loop = a.CreateLabel();
+            a.Label(ref again);
+            a.mov(edi, 0x10000000);
+            a.mov(ecx, count);
+            a.Label(ref loop);
+            a.inc(__dword_ptr[rdi]);
+            a.add(rdi, 0x1000);
+            a.dec(ecx);
+            a.jne(loop);
+            a.hlt();
+            a.jmp(again);
+        });
+        guest.Run().Should().Be(-1);
+        (*(uint*)guest.At(Data)).Should().Be(count);
+        int descriptors = guest.Vm.Shadow.ListDescriptors;
+        descriptors.Should().BeGreaterThanOrEqualTo(5, "14 to a descriptor");
+        guest.Vm.Stat.MaxMmuRmapSize.Should().BeGreaterThanOrEqualTo(count - 1);
+        guest.Host.AddMemory(0, 0, Guest.MemorySize, (ulong)guest.Host.Memory, (uint)Kvm.Abi.Uapi.KVM_MEM_LOG_DIRTY_PAGES).Raw.Should().Be(0);
+        Dirty(guest);
+        ulong faults = guest.Host.Vcpu.Stat.PfTaken;
+        guest.Run().Should().Be(-1);
+        guest.Host.Vcpu.Stat.PfTaken.Should().BeGreaterThanOrEqualTo(faults + count, "each entry was protected");
+        Dirty(guest).Should().Contain(Data >> 12);
+
+        // The frame's memory changes: no entry is left.
+        guest.Host.Process.Munmap((ulong)guest.At(Data), 0x1000);
+        guest.Vm.Shadow.ListDescriptors.Should().BeLessThan(descriptors - 3);
+        guest.Host.RunOnce().Errno.Should().Be(Kvm.Abi.Errno.EFAULT);
+    }
+
     /// <summary>A large page of the guest is one here where nothing speaks against it, and many small ones where it holds one of the guest's tables.</summary>
     [Theory]
     [MemberData(nameof(Shadows))]
