@@ -255,7 +255,11 @@ public sealed unsafe partial class KvmIntel
             case >= Msr.IA32_VMX_BASIC and <= Msr.IA32_VMX_VMFUNC:
                 if (!NestedVmxAllowed(vmx))
                     return 1;
-                return GetVmxMsr(in vmx.NestedMsrs, msrInfo.Index, out msrInfo.Data) != 0 ? 1 : 0;
+                if (GetVmxMsr(in vmx.NestedMsrs, msrInfo.Index, out msrInfo.Data) != 0)
+                    return 1;
+                if (!host && vmx.HypervEnabled && vmx.EnlightenedVmcsEnabled)
+                    msrInfo.Data = Evmcs.FilterControlMsr(vmx, msrInfo.Index, msrInfo.Data);
+                return 0;
             case >= MSR_IA32_RTIT_OUTPUT_BASE and <= MSR_IA32_RTIT_OUTPUT_MASK:
             case >= MSR_IA32_RTIT_CTL and <= MSR_IA32_RTIT_CR3_MATCH:
             case >= MSR_IA32_RTIT_ADDR0_A and <= MSR_IA32_RTIT_ADDR3_B:

@@ -23,10 +23,10 @@ internal sealed unsafe class NestedState(X86Arch arch) : IKvmX86NestedOps
         return GetEvmcsVersion(vcpu);
     }
 
-    /// <summary>Version 1 is the only one. /dev/kvm answers for a vCPU that has enabled it.</summary>
+    /// <summary>/dev/kvm answers for a vCPU that has enabled it.</summary>
     [KernelFunction("nested_get_evmcs_version", File = "arch/x86/kvm/vmx/evmcs.c")]
     public ushort GetEvmcsVersion(X86Vcpu? vcpu) =>
-        arch.CpuCapHas(X86Feature.VMX) && (vcpu is null || ((VcpuVmx)vcpu).EnlightenedVmcsEnabled) ? (ushort)0x101 : (ushort)0;
+        arch.CpuCapHas(X86Feature.VMX) && (vcpu is null || ((VcpuVmx)vcpu).EnlightenedVmcsEnabled) ? Evmcs.Versions : (ushort)0;
 
     [KernelFunction("vmx_get_nested_state", File = "arch/x86/kvm/vmx/nested.c")]
     public int GetState(X86Vcpu vcpu, ulong userState, uint userDataSize)

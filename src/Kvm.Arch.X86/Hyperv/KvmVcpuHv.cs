@@ -36,6 +36,9 @@ public sealed unsafe partial class KvmVcpuHv
     /// <summary>KVM_CAP_HYPERV_ENFORCE_CPUID: the guest may use what its CPUID announces, and no more.</summary>
     public bool EnforceCpuid { get; internal set; }
 
+    /// <summary>evmcs_has_perf_global_ctrl: some Windows does not boot with these controls unless its CPUID says so.</summary>
+    public bool HasEvmcsPerfGlobalCtrl => (_cpuid.NestedEbx & HV_X64_NESTED_EVMCS1_PERF_GLOBAL_CTRL) != 0;
+
     /// <summary>What KVM_REQ_HV_EXIT hands to userspace.</summary>
     internal kvm_hyperv_exit Exit;
 

@@ -198,6 +198,34 @@ public unsafe class HypervMsrs
         }
     }
 
+    /// <summary>Controls that the enlightened VMCS has no field for; PERF_GLOBAL_CTRL needs a CPUID bit of its own.</summary>
+    [Theory, InlineData(true), InlineData(false)]
+    public void With_the_enlightened_vmcs_the_guest_sees_fewer_vmx_controls(bool perfGlobalCtrl)
+    {
+        using var g = new HypervGuest("intel", parameters: "nested=1", leaves: e => e.function == 0x4000000a && !perfGlobalCtrl ? e with { ebx = 0 } : e);
+        (uint Msr, ulong Gone)[] msrs =
+        [
+            (0x481, 1ul << 38 | 1ul << 39), (0x48d, 1ul << 38 | 1ul << 39), (0x483, 1ul << 54 | (perfGlobalCtrl ? 0 : 1ul << 44)), (0x48f, 1ul << 54 | (perfGlobalCtrl ? 0 : 1ul << 44)),
+            (0x484, perfGlobalCtrl ? 0 : 1ul << 45), (0x490, perfGlobalCtrl ? 0 : 1ul << 45),
+            (0x48b, 1ul << 32 | 1ul << 40 | 1ul << 41 | 1ul << 42 | 1ul << 45 | 1ul << 46 | 1ul << 49 | 1ul << 57), (0x491, 1),
+        ];
+        ulong Guest(uint msr)
+        {
+            ulong value = 0;
+            g.Host.OnVcpu(v => v.GetMsr(msr, out value)).Should().Be(0);
+            return value;
+        }
+
+        foreach ((uint msr, ulong _) in msrs)
+            Guest(msr).Should().Be(g.GetMsr(msr)!.Value);
+        ushort version = 0;
+        g.EnableCap(KVM_CAP_HYPERV_ENLIGHTENED_VMCS, argument: (ulong)&version).Raw.Should().Be(0);
+        foreach ((uint msr, ulong gone) in msrs)
+            Guest(msr).Should().Be(g.GetMsr(msr)!.Value & ~gone, $"{msr:x}");
+        (Guest(0x48f) >> 54 & 1).Should().Be(0);
+        (g.GetMsr(0x48f)!.Value >> 54 & 1).Should().Be(1);
+    }
+
     [Fact]
     public void The_enlightened_vmcs_is_announced_once_it_is_enabled()
     {
