@@ -12,6 +12,8 @@ internal static class CpuBugs
     private static readonly HashSet<int> atomNoL1tf = [0x37, 0x4d, 0x4c, 0x4a, 0x5a, 0x5c, 0x5f, 0x7a, 0x86, 0x96, 0x9c];
     // Skylake to Rocket Lake: what a gather leaves in registers can be read.
     private static readonly HashSet<int> gatherDataSampling = [0x4e, 0x5e, 0x55, 0x8e, 0x9e, 0x6a, 0x6c, 0x7e, 0x8c, 0x8d, 0xa5, 0xa6, 0xa7];
+    // override_cache_bits: client processors from Nehalem to Kaby Lake.
+    private static readonly HashSet<int> wideCacheTags = [0x1e, 0x25, 0x2a, 0x3a, 0x3c, 0x45, 0x46, 0x3d, 0x47, 0x4e, 0x5e, 0x8e, 0x9e];
     private static readonly HashSet<int> itlbMultihitFree = [.. atomNoL1tf, 0x57, 0x85];
 
     public static void Set(CpuInfoX86 c, HostX86Cpu cpu)
@@ -52,7 +54,10 @@ internal static class CpuBugs
         if ((caps & ARCH_CAP_RDCL_NO) != 0)
             return;
         c.SetBug(X86Bug.CPU_MELTDOWN);
-        if (!(intel6 && atomNoL1tf.Contains(c.Model)))
-            c.SetBug(X86Bug.L1TF);
+        if (intel6 && atomNoL1tf.Contains(c.Model))
+            return;
+        c.SetBug(X86Bug.L1TF);
+        if (intel6 && wideCacheTags.Contains(c.Model))
+            c.CacheBits = Math.Max(c.CacheBits, 44);
     }
 }

@@ -25,6 +25,9 @@ public sealed class CpuInfoX86
     public uint Power { get; internal set; }
     public int PhysBits { get; internal set; } = 36;
     public int VirtBits { get; internal set; } = 48;
+
+    /// <summary>x86_cache_bits: address bits that the first-level cache compares; more than <see cref="PhysBits"/> on some processors that L1TF concerns.</summary>
+    public int CacheBits { get; internal set; } = 36;
     public uint Microcode { get; internal set; }
 
     /// <summary>smp_num_siblings.</summary>
@@ -71,6 +74,7 @@ public sealed class CpuInfoX86
             Power = Power,
             PhysBits = PhysBits,
             VirtBits = VirtBits,
+            CacheBits = CacheBits,
             Microcode = Microcode,
             ThreadsPerCore = ThreadsPerCore,
             bugs = bugs,
@@ -97,6 +101,7 @@ public sealed class CpuInfoX86
             InitIntel(cpu, log);
         else if (Vendor is CpuVendorId.Amd or CpuVendorId.Hygon)
             InitAmd(cpu);
+        CacheBits = PhysBits;
         CpuBugs.Set(this, cpu);
         ThreadsPerCore = Math.Max(1, ReadThreadsPerCore(cpu));
     }

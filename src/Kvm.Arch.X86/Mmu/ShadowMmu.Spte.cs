@@ -200,7 +200,7 @@ public sealed unsafe partial class ShadowMmu
         {
             flush |= UpdateSpte(sptep, spte);
             if (Tracepoints.Enabled)
-                Tracepoints.Emit("kvm_mmu_set_spte", $"gfn {gfn:x} spte {spte:x} ({MmuTrace.Rights(Masks, spte)}) level {level} at {(ulong)sptep:x}");
+                MmuTrace.SetSpte(Masks, (ulong)sptep, gfn, level, spte);
         }
 
         if (writeProtected && writeFault)
@@ -217,10 +217,9 @@ public sealed unsafe partial class ShadowMmu
     /// <summary>mark_mmio_spte: with MMIO caching off the entry stays not present.</summary>
     private void MarkMmioSpte(X86Vcpu vcpu, ulong* sptep, ulong gfn, uint access)
     {
-        ulong generation = Volatile.Read(ref vcpu.Memslots.Generation);
-        ulong spte = Masks.MakeMmio(generation, gfn, access);
+        ulong spte = Masks.MakeMmio(Volatile.Read(ref vcpu.Memslots.Generation), gfn, access);
         if (Tracepoints.Enabled)
-            Tracepoints.Emit("mark_mmio_spte", $"sptep:{(ulong)sptep:x16} gfn {gfn:x} access {spte & ACC_ALL:x} gen {generation & MMIO_SPTE_GEN_MASK:x}");
+            MmuTrace.MarkMmio((ulong)sptep, gfn, spte);
         Volatile.Write(ref *sptep, spte);
     }
 

@@ -47,6 +47,9 @@ public sealed class SpteMasks
     /// <summary>Bits of the memslots' generation that an MMIO entry keeps.</summary>
     public const ulong MMIO_SPTE_GEN_MASK = (1ul << (GenLowBits + GenHighBits)) - 1;
 
+    /// <summary>Width of <see cref="NonpresentOrRsvd"/> (SHADOW_NONPRESENT_OR_RSVD_MASK_LEN).</summary>
+    private const int NonpresentOrRsvdBits = 5;
+
     private readonly X86Arch arch;
     private bool mmioCaching;
 
@@ -68,6 +71,14 @@ public sealed class SpteMasks
     public ulong MmioMask { get; private set; }
     public uint MmioAccessMask { get; private set; }
 
+    /// <summary>
+    /// shadow_nonpresent_or_rsvd_mask: on processors that L1TF concerns, address bits that are set in entries that are not present, so that they point to no
+    /// memory that a cache could hold; what the frame has there is moved up.
+    /// </summary>
+    public ulong NonpresentOrRsvd { get; private set; }
+
+    private ulong lowerGfn = SPTE_BASE_ADDR_MASK;
+
     /// <summary>enable_mmio_caching.</summary>
     public bool MmioCaching => mmioCaching;
 
@@ -87,6 +98,16 @@ public sealed class SpteMasks
     {
         using var _ = FunctionTrace.Enter("kvm_mmu_reset_all_pte_masks");
         mmioCaching = arch.Params.MmioCaching;
+        CpuInfoX86 cpu = arch.HostX86.BootCpuData;
+        int lowBits = cpu.PhysBits;
+        NonpresentOrRsvd = 0;
+        if (cpu.HasBug(X86Bug.L1TF) && cpu.CacheBits < 52 - NonpresentOrRsvdBits)
+        {
+            lowBits = cpu.CacheBits - NonpresentOrRsvdBits;
+            NonpresentOrRsvd = ((1ul << NonpresentOrRsvdBits) - 1) << lowBits;
+        }
+
+        lowerGfn = (1ul << lowBits) - 0x1000;
         User = PT_USER_MASK;
         Accessed = PT_ACCESSED_MASK;
         Dirty = PT_DIRTY_MASK;
@@ -127,7 +148,8 @@ public sealed class SpteMasks
     {
         using var _ = FunctionTrace.Enter("kvm_mmu_set_mmio_spte_mask");
         mmioCaching = arch.Params.MmioCaching;
-        if (!mmioCaching)
+        // The value must leave room for the part of the frame that is moved up.
+        if (!mmioCaching || (mmioValue & (NonpresentOrRsvd << NonpresentOrRsvdBits)) != 0)
             mmioValue = 0;
         if (mmioValue == 0)
             mmioCaching = false;
@@ -180,13 +202,15 @@ public sealed class SpteMasks
         ulong gen = generation & MMIO_SPTE_GEN_MASK;
         ulong spte = (gen & ((1 << GenLowBits) - 1)) << GenLowShift;
         spte |= (gen >> GenLowBits) << GenHighShift;
-        return spte | MmioValue | (access & MmioAccessMask) | (gfn << 12);
+        ulong gpa = gfn << 12;
+        return spte | MmioValue | (access & MmioAccessMask) | gpa | NonpresentOrRsvd | ((gpa & NonpresentOrRsvd) << NonpresentOrRsvdBits);
     }
 
     internal static ulong MmioGeneration(ulong spte) =>
         ((spte >> GenLowShift) & ((1 << GenLowBits) - 1)) | (((spte >> GenHighShift) & ((1 << GenHighBits) - 1)) << GenLowBits);
 
-    internal ulong MmioGfn(ulong spte) => (spte & SPTE_BASE_ADDR_MASK & ~MmioMask) >> 12;
+    /// <summary>get_mmio_spte_gfn.</summary>
+    internal ulong MmioGfn(ulong spte) => ((spte & lowerGfn) | ((spte >> NonpresentOrRsvdBits) & NonpresentOrRsvd)) >> 12;
 
     internal uint MmioAccess(ulong spte) => (uint)(spte & MmioAccessMask);
 }

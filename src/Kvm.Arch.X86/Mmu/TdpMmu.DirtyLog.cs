@@ -123,7 +123,7 @@ public sealed unsafe partial class TdpMmu
             leaf = (leaf & ~Masks.Nx) | Masks.X;
         for (ulong i = 0; i < 512; i++)
             sp.Spt[i] = leaf + (i << 12);
-        SetSpte(ptep, Masks.MakeNonleaf(sp.Address, AdDisabled));
+        SetSpte(parent, ptep, Masks.MakeNonleaf(sp.Address, AdDisabled));
         PageStats(PG_LEVEL_2M, -1);
         PageStats(PG_LEVEL_4K, 512);
         return true;

@@ -15,6 +15,8 @@ public sealed unsafe partial class TdpMmu
     {
         using var _ = FunctionTrace.Enter("kvm_tdp_mmu_map");
         HugepageAdjust(ref fault);
+        if (Tracepoints.Enabled)
+            MmuTrace.Requested(fault);
         IterStart();
 
         KvmMmuPage sp = pages[vcpu.Mmu.RootHpa];
@@ -32,6 +34,8 @@ public sealed unsafe partial class TdpMmu
             {
                 // A large page is in the way: it goes, and its translations with it, before a table takes its place.
                 *ptep = 0;
+                if (Tracepoints.Enabled)
+                    MmuTrace.Changed(sp, ptep, old, 0);
                 Removed(old, sp.Level);
                 vm.FlushRemoteTlbs();
                 old = 0;
@@ -51,15 +55,18 @@ public sealed unsafe partial class TdpMmu
         using (FunctionTrace.Enter("tdp_mmu_init_child_sp"))
             InitSp(child, ptep, parent, gfn & ~((1ul << (9 * level)) - 1), level, parent.Smm);
         using var _ = FunctionTrace.Enter("tdp_mmu_link_sp");
-        SetSpte(ptep, Masks.MakeNonleaf(child.Address, AdDisabled));
+        SetSpte(parent, ptep, Masks.MakeNonleaf(child.Address, AdDisabled));
         if (!accountNx)
             return;
         child.NxHugePageDisallowed = true;
         vm.Stat.NxLpageSplits++;
     }
 
-    private static void SetSpte(ulong* ptep, ulong spte)
+    private static void SetSpte(KvmMmuPage table, ulong* ptep, ulong spte)
     {
+        if (Tracepoints.Enabled)
+            MmuTrace.Changed(table, ptep, *ptep, spte);
+
         // The table is complete before the processor can find it.
         Volatile.Write(ref *ptep, spte);
         FunctionTrace.Leaf("__handle_changed_spte");
@@ -80,7 +87,7 @@ public sealed unsafe partial class TdpMmu
         else
         {
             bool replacedTable = IsShadowPresent(old) && !IsLast(old, sp.Level);
-            SetSpte(ptep, spte);
+            SetSpte(sp, ptep, spte);
             if (IsShadowPresent(old))
                 Removed(old, sp.Level);
             if (IsShadowPresent(spte))
@@ -95,9 +102,13 @@ public sealed unsafe partial class TdpMmu
         if (fault.Slot is null)
         {
             vcpu.Stat.PfMmioSpteCreated++;
+            if (Tracepoints.Enabled)
+                MmuTrace.MarkMmio((ulong)ptep, gfn, spte);
             return RET_PF_EMULATE;
         }
 
+        if (Tracepoints.Enabled)
+            MmuTrace.SetSpte(Masks, (ulong)ptep, gfn, sp.Level, *ptep);
         return ret;
     }
 

@@ -53,6 +53,8 @@ public sealed unsafe partial class TdpMmu
         sp.RootCount = 0;
         sp.NxHugePageDisallowed = false;
         pages[sp.Address] = sp;
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_mmu_get_page", $"{MmuTrace.Page(sp, AdDisabled)} new");
     }
 
     private void FreeSp(KvmMmuPage sp)
@@ -258,8 +260,11 @@ public sealed unsafe partial class TdpMmu
         }
     }
 
-    /// <summary>Clears every entry of a table and of those below; the lower tables are condemned.</summary>
-    private void ZapTable(KvmMmuPage sp)
+    /// <summary>What followers of the path see an entry of an unlinked table become (REMOVED_SPTE).</summary>
+    private const ulong RemovedSpte = 0x5a0;
+
+    /// <summary>Clears every entry of a table and of those below; the lower tables are condemned. <paramref name="unlinked"/>: nothing points to the table any more.</summary>
+    private void ZapTable(KvmMmuPage sp, bool unlinked = false)
     {
         for (int i = 0; i < 512; i++)
         {
@@ -267,6 +272,8 @@ public sealed unsafe partial class TdpMmu
             if (spte == 0)
                 continue;
             sp.Spt[i] = 0;
+            if (Tracepoints.Enabled && IsShadowPresent(spte))
+                MmuTrace.Changed(sp, sp.Spt + i, spte, unlinked ? RemovedSpte : 0);
             Removed(spte, sp.Level);
         }
     }
@@ -287,7 +294,9 @@ public sealed unsafe partial class TdpMmu
             return;
         if (child.NxHugePageDisallowed)
             vm.Stat.NxLpageSplits--;
-        ZapTable(child);
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_mmu_prepare_zap_page", MmuTrace.Page(child, AdDisabled));
+        ZapTable(child, unlinked: true);
         condemned.Add(child);
     }
 
@@ -327,6 +336,8 @@ public sealed unsafe partial class TdpMmu
             }
 
             sp.Spt[i] = 0;
+            if (Tracepoints.Enabled)
+                MmuTrace.Changed(sp, sp.Spt + i, spte, 0);
             Removed(spte, sp.Level);
             flush |= IsShadowPresent(spte);
         }

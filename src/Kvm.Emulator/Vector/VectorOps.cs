@@ -50,7 +50,7 @@ internal sealed unsafe class VectorOps
         bool named = HostStubs.UsesImage(flags);
         if (engine == VectorEngine.Auto && named && !IsApproximated(instruction.Mnemonic) && VectorTable.Instance[instruction.Code] != null)
             return null;
-        var key = new Key(instruction.Code, instruction.CodeSize, HasMemory(instruction), named ? Operand(instruction, 0) : Register.None, named ? Operand(instruction, 1) : Register.None, Is4(instruction) ? (byte)0 : VectorTraits.Immediate(instruction), instruction.Immediate8_2nd);
+        var key = new Key(instruction.Code, instruction.CodeSize, HasMemory(instruction), named ? Operand(instruction, 0) : Register.None, named ? Operand(instruction, 1) : Register.None, Is4(instruction) ? (byte)0 : VectorTraits.Immediate(instruction), SecondImmediate(instruction));
         if (compiled.TryGetValue(key, out nint known))
             return (VectorOp*)known;
         void* code = stubs.Compile(instruction, flags);
@@ -86,6 +86,23 @@ internal sealed unsafe class VectorOps
 
     private static Register Operand(in Instruction instruction, int operand) =>
         operand < instruction.OpCount && instruction.GetOpKind(operand) == OpKind.Register && instruction.GetOpRegister(operand) is var r && !r.IsGPR() ? r : Register.None;
+
+    /// <summary>0 for instructions without one: the decoder keeps it where a memory operand has its displacement.</summary>
+    private static byte SecondImmediate(in Instruction instruction)
+    {
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            if (instruction.GetOpKind(i) == OpKind.Immediate8_2nd)
+                return instruction.Immediate8_2nd;
+        }
+        return 0;
+    }
+
+    /// <summary>Host functions that were generated, for tests.</summary>
+    internal int CompiledCount
+    {
+        get { lock (gate) return compiled.Count; }
+    }
 
     /// <summary>The last operand is a register in the immediate byte.</summary>
     private static bool Is4(in Instruction instruction) => instruction.OpCount == 4 && instruction.GetOpKind(3) == OpKind.Register;

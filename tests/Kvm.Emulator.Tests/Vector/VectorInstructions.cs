@@ -242,4 +242,21 @@ public sealed unsafe class VectorInstructions
         ((state.Fx - (byte*)&state) % 16).Should().Be(0);
         ((state.YmmHi - (byte*)&state) % 16).Should().Be(0);
     }
+
+    /// <summary>What distinguishes host functions is the instruction, not the address that it uses: memory for them is bounded.</summary>
+    [SkippableFact]
+    public void One_host_function_serves_every_displacement()
+    {
+        Skip.IfNot(HostStubs.HostHas(Code.VEX_Vrcpss_xmm_xmm_xmmm32), "this host has no AVX");
+        VectorOps ops = VectorOps.For(VectorEngine.Host);
+        VectorOp* first = ops.Get(Instruction.Create(Code.VEX_Vrcpss_xmm_xmm_xmmm32, Register.XMM1, Register.XMM2, new Iced.Intel.MemoryOperand(Register.RBX, 1L, 1)));
+        int compiled = ops.CompiledCount;
+        for (int displacement = 2; displacement < 300; displacement += 7)
+        {
+            VectorOp* op = ops.Get(Instruction.Create(Code.VEX_Vrcpss_xmm_xmm_xmmm32, Register.XMM3, Register.XMM2, new Iced.Intel.MemoryOperand(Register.RCX, (long)displacement, displacement < 128 ? 1 : 4)));
+            ((nint)op).Should().Be((nint)first);
+        }
+
+        ops.CompiledCount.Should().BeLessThan(compiled + 20, "others may have been compiled at the same time, not one for each");
+    }
 }
