@@ -76,6 +76,16 @@ public sealed unsafe partial class Vcpu
         set => Fd.Set(KVM_SET_LAPIC, value);
     }
 
+    /// <summary>KVM_TPR_ACCESS_REPORTING: accesses to the task priority exit as <c>KVM_EXIT_TPR_ACCESS</c>.</summary>
+    public void SetTprAccessReporting(bool enabled)
+    {
+        var control = new kvm_tpr_access_ctl { enabled = enabled ? 1u : 0u };
+        Fd.Exchange(KVM_TPR_ACCESS_REPORTING, ref control);
+    }
+
+    /// <summary>KVM_SET_VAPIC_ADDR: where the guest keeps a copy of its task priority; 0 for nowhere.</summary>
+    public void SetVapicAddr(ulong address) => Fd.Set(KVM_SET_VAPIC_ADDR, new kvm_vapic_addr { vapic_addr = address });
+
     /// <summary>The guest's time-stamp counter in kHz. Setting it to what the host can't scale to is EINVAL.</summary>
     public int TscKhz
     {

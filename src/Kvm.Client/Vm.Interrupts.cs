@@ -9,6 +9,10 @@ public sealed unsafe partial class Vm
     /// <summary>KVM_CREATE_IRQCHIP: PIC, IOAPIC and LAPICs in the kernel; before the first vCPU.</summary>
     public void CreateIrqchip() => Fd.Ioctl(KVM_CREATE_IRQCHIP, 0);
 
+    /// <summary>KVM_CAP_SPLIT_IRQCHIP: LAPICs in the kernel, everything else the caller's; before the first vCPU.</summary>
+    /// <param name="ioapicPins">GSIs below this are the I/O APIC's: their routes say which ends of interrupts the caller wants to hear of.</param>
+    public void CreateSplitIrqchip(uint ioapicPins = 24) => EnableCap(KVM_CAP_SPLIT_IRQCHIP, ioapicPins);
+
     /// <summary>KVM_CREATE_PIT2; needs the irqchip.</summary>
     public void CreatePit2(uint flags = 0) => Fd.Set(KVM_CREATE_PIT2, new kvm_pit_config { flags = flags });
 
@@ -18,6 +22,9 @@ public sealed unsafe partial class Vm
         get => Fd.Get<kvm_pit_state2>(KVM_GET_PIT2);
         set => Fd.Set(KVM_SET_PIT2, value);
     }
+
+    /// <summary>KVM_REINJECT_CONTROL: whether ticks that the guest was too slow for come later.</summary>
+    public void SetPitReinject(bool reinject) => Fd.Set(KVM_REINJECT_CONTROL, new kvm_reinject_control { pit_reinject = reinject ? (byte)1 : (byte)0 });
 
     /// <summary>KVM_GET_IRQCHIP.</summary>
     /// <param name="chip"><c>KVM_IRQCHIP_PIC_MASTER</c>, <c>KVM_IRQCHIP_PIC_SLAVE</c> or <c>KVM_IRQCHIP_IOAPIC</c>.</param>

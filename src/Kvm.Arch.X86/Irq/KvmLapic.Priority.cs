@@ -224,6 +224,7 @@ public sealed unsafe partial class KvmLapic
         }
         else
         {
+            FunctionTrace.Leaf("count_vectors");
             _isrCount = 0;
             for (int vector = 0; vector < 256; vector += 32)
                 _isrCount += BitOperations.PopCount(Word(APIC_ISR, vector));

@@ -1,3 +1,4 @@
+using Kvm.Core.Tracing;
 using static Kvm.Arch.X86.X86Const;
 
 namespace Kvm.Arch.X86;
@@ -144,7 +145,10 @@ public sealed unsafe class KvmMmu
     {
         if (GuestLevel == 0)
             return;
+        using var _ = FunctionTrace.Enter("reset_guest_paging_metadata.part.0");
+        FunctionTrace.Leaf("__reset_rsvds_bits_mask");
         ResetGuestRsvdBitsMask();
+        FunctionTrace.Leaf("update_permission_bitmask");
         UpdatePermissionBitmask();
         UpdatePkruBitmask();
     }

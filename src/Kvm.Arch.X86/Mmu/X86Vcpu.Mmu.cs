@@ -85,9 +85,8 @@ public unsafe partial class X86Vcpu
     {
         using var _ = FunctionTrace.Enter("kvm_init_mmu");
         FunctionTrace.Leaf("kvm_calc_cpu_role.isra.0");
-        if (Arch.HostX86.BootCpuData.Vendor is CpuVendorId.Amd or CpuVendorId.Hygon)
+        if (RootMmu.Init(Arch.TdpEnabled, TdpLevel) && Arch.HostX86.BootCpuData.Vendor is (CpuVendorId.Amd or CpuVendorId.Hygon))
             FunctionTrace.Leaf("__reset_rsvds_bits_mask"); // of nested page tables, which are the guest's own format there
-        RootMmu.Init(Arch.TdpEnabled, TdpLevel);
     }
 
     /// <summary>kvm_mmu_get_tdp_level: 4 levels unless the vendor forces a depth or the guest's addresses need 5.</summary>

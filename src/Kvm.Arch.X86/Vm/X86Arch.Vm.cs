@@ -154,6 +154,7 @@ public sealed partial class X86Arch
         {
             if (slot is { Npages: > 0 })
                 return -EEXIST;
+            FunctionTrace.Leaf("do_mmap");
             KvmResult mapped = process.Mmap(size, Fcntl.PROT_READ | Fcntl.PROT_WRITE, Fcntl.MAP_SHARED | Fcntl.MAP_ANONYMOUS);
             if (mapped.IsError)
                 return (int)mapped.Raw;

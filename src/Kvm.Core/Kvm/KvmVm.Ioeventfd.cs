@@ -39,6 +39,8 @@ public abstract unsafe partial class KvmVm
     [KernelFunction("kvm_assign_ioeventfd_idx", File = "virt/kvm/eventfd.c")]
     private KvmResult AssignIoeventfd(KvmBus bus, in kvm_ioeventfd args)
     {
+        using var _ = FunctionTrace.Enter("kvm_assign_ioeventfd_idx");
+        FunctionTrace.Leaf("eventfd_ctx_fdget");
         KvmResult r = EventfdContext.FromFd(args.fd, out EventfdContext? eventfd);
         if (r.IsError) return r;
         if (Host.Faults.ShouldFail("kzalloc", "_ioeventfd")) return Errno.ENOMEM;

@@ -57,6 +57,7 @@ public abstract unsafe partial class KvmVm
         }
 
         // A signal from before is not lost.
+        FunctionTrace.Leaf("irqfd_ptable_queue_proc");
         if (eventfd!.AddWaiter(irqfd)) Host.SystemWorkqueue.Queue(irqfd.InjectWork);
         return 0;
     }
@@ -98,6 +99,7 @@ public abstract unsafe partial class KvmVm
     [KernelFunction("kvm_irqfd_deassign", File = "virt/kvm/eventfd.c")]
     private KvmResult IrqfdDeassign(in kvm_irqfd args)
     {
+        FunctionTrace.Leaf("eventfd_ctx_fdget");
         KvmResult r = EventfdContext.FromFd((int)args.fd, out EventfdContext? eventfd);
         if (r.IsError) return r;
         uint gsi = args.gsi;
@@ -119,7 +121,12 @@ public abstract unsafe partial class KvmVm
         lock (_irqfdsLock)
         {
             gone = _irqfds.FindAll(which);
-            gone.ForEach(static i => i.Active = false);
+            foreach (Irqfd irqfd in gone)
+            {
+                FunctionTrace.Leaf("irqfd_deactivate");
+                irqfd.Active = false;
+            }
+
             _irqfds.RemoveAll(which);
         }
 

@@ -14,6 +14,10 @@ public sealed class EveryIoctl
         ["system KVM_TRACE_ENABLE"] = Errno.EOPNOTSUPP,
         ["device KVM_GET_DEVICE_ATTR"] = Errno.EPERM,
         ["vm KVM_SET_IDENTITY_MAP_ADDR"] = Errno.EINVAL, // there is a vCPU
+        ["vm KVM_GET_PIT2"] = Errno.ENXIO,
+        ["vcpu KVM_GET_LAPIC"] = Errno.EINVAL,
+        ["vcpu KVM_SET_LAPIC"] = Errno.EINVAL,
+        ["vcpu KVM_SET_VAPIC_ADDR"] = Errno.EINVAL,
     };
 
     /// <summary>Rows that refuse the zeros of a page before they would write to it.</summary>
@@ -26,6 +30,13 @@ public sealed class EveryIoctl
         ["vcpu KVM_GET_SUPPORTED_HV_CPUID"] = Errno.E2BIG,
         ["vm KVM_CREATE_DEVICE"] = Errno.ENODEV,
         ["vm KVM_CLEAR_DIRTY_LOG"] = Errno.ENOENT,
+        ["vm KVM_GET_IRQCHIP"] = Errno.ENXIO,
+        ["vm KVM_SET_IRQCHIP"] = Errno.ENXIO,
+        ["vm KVM_IRQ_LINE_STATUS"] = Errno.ENXIO,
+        ["vm KVM_GET_PIT"] = Errno.ENXIO,
+        ["vm KVM_SET_PIT"] = Errno.ENXIO,
+        ["vm KVM_GET_PIT2"] = Errno.ENXIO,
+        ["vcpu KVM_GET_LAPIC"] = Errno.EINVAL,
     };
 
     [Theory, InlineData("intel"), InlineData("amd")]

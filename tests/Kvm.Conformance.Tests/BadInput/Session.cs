@@ -65,13 +65,16 @@ internal sealed unsafe class Session : IDisposable
 
     /// <summary>
     /// A preparation that must succeed: "vm KVM_X argument", "50 times vm KVM_X argument", "run offset:width=value" (the vCPU's page), "device" (of VFIO),
-    /// "fresh" (another VM, without vCPUs), "files" (no descriptor left).
+    /// "fresh" (another VM, without vCPUs), "vcpu" (the first of that one), "files" (no descriptor left).
     /// </summary>
     public void Prepare(string step)
     {
         string[] words = step.Split(' ', 3);
         switch (words[0])
         {
+            case "vcpu" when words.Length == 1:
+                names["vcpu"] = Fd(Process.Ioctl(Of("vm"), KVM_CREATE_VCPU, 0));
+                break;
             case "run":
                 Poke(run, step[4..]);
                 break;

@@ -27,7 +27,7 @@ internal static class TreeSection
         text.Append("\nRecorded calls that are not in the model's trees, or not at their place:\n\n| why | kvm_intel | kvm_amd |\n|---|---|---|\n");
         foreach (string reason in Reasons("intel").Concat(Reasons("amd")).Distinct().Order(StringComparer.Ordinal))
             text.Append($"| {reason} | {Reasons("intel").Count(r => r == reason)} | {Reasons("amd").Count(r => r == reason)} |\n");
-        text.Append("\nThe trees of the 64-bit session from its interrupt controllers on wait for those.\n");
+        text.Append("\nThe guest of the 64-bit session (core-long64) is not recorded: its steps from 30 on are not compared.\n");
     }
 
     private static string Title(RecordedTree tree) => $"{tree.Session}/{(tree.Step.StartsWith("unload-1", StringComparison.Ordinal) || tree.Step.StartsWith("load-2", StringComparison.Ordinal) ? tree.Step[..tree.Step.LastIndexOf('-')] + "-vendor-module" : tree.Step)}";

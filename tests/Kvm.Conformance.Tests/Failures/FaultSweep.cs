@@ -53,6 +53,7 @@ public sealed partial class FaultSweep(ITestOutputHelper output)
         "debugfs_create_dir" or "debugfs_create_file" => "debugfs is for the curious: its callers do not look at what it returns",
         "kmem_cache_zalloc:pte_list_desc" or "kmem_cache_zalloc:kvm_mmu_page_header" or "alloc_page:kvm_mmu_page" or "alloc_page:kvm_mmu_shadowed_info" => "the cache holds the objects that one fault needs: it need not be full",
         "kmalloc:kvm_io_bus" => "a bus that can't be copied without a device goes as a whole, and every device on it",
+        "kvzalloc:kvm_apic_map" => "without a map an interrupt looks at every local APIC",
         "cpuhp_setup_state:x86/kvm/clk:online" => "nobody looks at what it returns: the guests' clocks then miss what happens to a processor",
         "kzalloc:invalid_slot" => "a slot of KVM's own that can't be deleted when its VM is destroyed goes with the VM, and its memory with the process",
         _ => null,

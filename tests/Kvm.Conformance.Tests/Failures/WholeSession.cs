@@ -12,7 +12,7 @@ namespace Kvm.Conformance.Tests.Failures;
 /// <summary>
 /// From insmod to rmmod: everything that allocates on the way. Steps that fail may be tried again; every step works on what the ones before left.
 /// </summary>
-internal sealed unsafe class WholeSession : IDisposable
+internal sealed unsafe partial class WholeSession : IDisposable
 {
     private const ulong RamSize = 0x8000, Start = 0x1000;
 
@@ -45,6 +45,7 @@ internal sealed unsafe class WholeSession : IDisposable
         RunLongMode();
         Slots();
         DirtyRing();
+        Interrupts();
         Close();
     }
 
@@ -301,7 +302,7 @@ internal sealed unsafe class WholeSession : IDisposable
         });
         Add("close", () =>
         {
-            foreach (int fd in (int[])[_ringVcpu, _ringVm, _vcpuStats, _stats, _device, _event, _ap, _vcpu, _vm, _kvm])
+            foreach (int fd in (int[])[_irqAp, _irqVcpu, _irqVm, _resample, _ringVcpu, _ringVm, _vcpuStats, _stats, _device, _event, _ap, _vcpu, _vm, _kvm])
                 Process.Close(fd).Should().Be((KvmResult)0);
             return 0;
         });

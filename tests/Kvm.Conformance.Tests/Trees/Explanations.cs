@@ -32,10 +32,13 @@ internal static partial class Explanations
         (Worker(), "the thread that gives split large pages back has nothing to do and is not started"),
         (TableWalk(), "the recorded walk of the page tables gave way to another thread and began again"),
         (GuestTime(), "a work item updated the guest's clocks 100 ms after the vCPU's first entry, which was between these calls"),
+        (FromTheFirst(), "memory of the host is there at once, and found without the lock of its mappings"),
+        (SplitFunction(), "the compiler made the first lines of vmx_set_efer part of its caller"),
+        (Bypass(), "no device's interrupts could go past the host"),
         (Readers(), "readers that cannot be there are not waited for"),
     ];
 
-    [GeneratedRegex("(preempt_notifier_(inc|dec)|kvm_arch_vcpu_(create|destroy)) > on_each_cpu_cond_mask( > smp_call_function_many_cond)?$")]
+    [GeneratedRegex("(preempt_notifier_(inc|dec)|kvm_arch_vcpu_(create|destroy)|kvm_create_lapic) > on_each_cpu_cond_mask( > smp_call_function_many_cond)?$")]
     private static partial Regex JumpLabel();
 
     [GeneratedRegex("^kvm_vm_worker_thread")]
@@ -49,6 +52,15 @@ internal static partial class Explanations
 
     [GeneratedRegex("kvm_arch_vcpu_ioctl_run > kvm_guest_time_update")]
     private static partial Regex GuestTime();
+
+    [GeneratedRegex("hva_to_pfn > get_user_pages_unlocked$")]
+    private static partial Regex FromTheFirst();
+
+    [GeneratedRegex("vmx_set_cr0 > kvm_find_user_return_msr$")]
+    private static partial Regex SplitFunction();
+
+    [GeneratedRegex("kvm_irqfd > (kvm_arch_has_irq_bypass|try_module_get)$")]
+    private static partial Regex Bypass();
 
     [GeneratedRegex("kvm_mmu_uninit_tdp_mmu > smp_call_function_single$")]
     private static partial Regex Readers();
