@@ -113,6 +113,9 @@ public sealed unsafe partial class Vcpu : IDisposable
         return translation;
     }
 
+    /// <summary>KVM_GET_SUPPORTED_HV_CPUID: the Hyper-V leaves that this vCPU's guest could be shown.</summary>
+    public kvm_cpuid_entry2[] GetSupportedHvCpuid() => Cpuid.Get(Fd, KVM_GET_SUPPORTED_HV_CPUID);
+
     /// <summary>KVM_ENABLE_CAP for the vCPU.</summary>
     public void EnableCap(int capability, params ReadOnlySpan<ulong> args) => Capability.Enable(Fd, capability, args);
 

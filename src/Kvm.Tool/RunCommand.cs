@@ -32,16 +32,21 @@ internal static class RunCommand
             Description = "Whose interrupt controllers and timer: the kernel's (kernel), this program's (user), the kernel's where it has some (auto)",
             DefaultValueFactory = _ => "auto",
         }.OneOf("auto", "kernel", "user");
+        var hyperv = new Option<bool>("--hyperv") { Description = "Show the guest Hyper-V instead of KVM" };
         var stats = new Option<bool>("--stats") { Description = "Afterwards say how long it took, and count the exits" };
         var trace = new Option<FileInfo?>("--trace") { Description = "Write KVM's tracepoint events there, in the layout of ftrace's trace file", HelpName = "file" };
         var firmware = new FirmwareOptions();
 
-        var command = new Command(name, description) { kernel, cpu, backend, parameter, memory, initrd, append, entry, irqchip, timeout, trace };
+        var command = new Command(name, description) { kernel, cpu, backend, parameter, memory, initrd, append, entry, irqchip, hyperv, timeout, trace };
         if (!stat) command.Add(stats);
         firmware.AddTo(command);
         command.Validators.Add(result =>
         {
             if (result.GetResult(kernel) is null && result.GetResult(firmware.Image) is null) result.AddError("nothing to run: give a kernel with --kernel, or firmware with --firmware");
+        });
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(hyperv) && result.GetValue(irqchip) == "user") result.AddError("--hyperv: its timers need the kernel's interrupt controllers; leave out --irqchip user");
         });
         command.SetAction(result =>
         {
@@ -63,6 +68,7 @@ internal static class RunCommand
                 {
                     Memory = result.GetValue(memory).Bytes,
                     Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null },
+                    Hyperv = result.GetValue(hyperv),
                     FirmwareOutput = machine?.DebugOutput,
                     PhysicalBits = machine is null ? null : FirmwareGuest.PhysicalBits,
                 },

@@ -26,7 +26,8 @@ public static class GuestCpuid
     /// <param name="vcpu">Not run yet.</param>
     /// <param name="irqchip">There is a local APIC, in the kernel.</param>
     /// <param name="physicalBits">At most so many bits of physical addresses; null: as many as the host has.</param>
-    public static void Apply(KvmSystem kvm, Vcpu vcpu, bool irqchip, int? physicalBits = null)
+    /// <param name="hyperv">The hypervisor's leaves are Hyper-V's in place of KVM's.</param>
+    public static void Apply(KvmSystem kvm, Vcpu vcpu, bool irqchip, int? physicalBits = null, bool hyperv = false)
     {
         if (!irqchip)
         {
@@ -43,9 +44,17 @@ public static class GuestCpuid
             if (entry.function == AddressSizes && physicalBits is { } bits) entry.eax = (entry.eax & ~0xffu) | Math.Min(entry.eax & 0xff, (uint)bits);
         }
 
-        vcpu.SetCpuid(entries);
+        vcpu.SetCpuid(hyperv ? WithHyperv(entries, vcpu) : entries);
         // KVM starts it as 0. Firmware sets the bit on real machines; a kernel that finds it clear believes REP MOVS slow and does without.
         vcpu.SetMsr(MiscEnable, vcpu.GetMsr(MiscEnable) | FastStrings);
+    }
+
+    /// <summary>All that KVM has of Hyper-V, under the name that guests look for; KVM's own leaves have the same numbers.</summary>
+    private static kvm_cpuid_entry2[] WithHyperv(kvm_cpuid_entry2[] entries, Vcpu vcpu)
+    {
+        kvm_cpuid_entry2[] hyperv = vcpu.GetSupportedHvCpuid();
+        (hyperv[0].ebx, hyperv[0].ecx, hyperv[0].edx) = (0x7263694d, 0x666f736f, 0x76482074); // "Microsoft Hv"
+        return [.. entries.Where(static e => e.function >> 8 != 0x400000), .. hyperv];
     }
 
     private static void Adjust(ref kvm_cpuid_entry2 entry, KvmSystem kvm, uint apicId, bool irqchip)

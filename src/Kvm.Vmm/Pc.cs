@@ -54,7 +54,8 @@ public sealed class Pc : IDisposable
 
             Ram = new GuestRam(Vm, options.Memory);
             Vcpu = Vm.CreateVcpu(0);
-            GuestCpuid.Apply(kvm, Vcpu, HasIrqchip, options.PhysicalBits);
+            GuestCpuid.Apply(kvm, Vcpu, HasIrqchip, options.PhysicalBits, options.Hyperv);
+            if (options.Hyperv) Vcpu.EnableCap(KVM_CAP_HYPERV_SYNIC2);
         }
         catch
         {

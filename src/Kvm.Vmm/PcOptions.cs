@@ -30,4 +30,7 @@ public sealed record PcOptions
 
     /// <summary>Interrupt controllers and timer: true the kernel's, false the VMM's own, null the kernel's where KVM_CAP_IRQCHIP says that there are some.</summary>
     public bool? Irqchip { get; init; }
+
+    /// <summary>The guest finds Hyper-V instead of KVM: its clock, its timers, its hypercalls. Needs the kernel's interrupt controllers.</summary>
+    public bool Hyperv { get; init; }
 }

@@ -96,6 +96,9 @@ public sealed class VcpuLoop
                 if (mmio.IsWrite) _mmio.Write(mmio.Address, mmio.Data);
                 else _mmio.Read(mmio.Address, mmio.Data);
                 break;
+            case KVM_EXIT_HYPERV:
+                ServeHyperv(ref exit.Page.hyperv);
+                break;
             case KVM_EXIT_HLT when WaitForInterrupt(exit):
             case KVM_EXIT_INTR:
             case KVM_EXIT_IRQ_WINDOW_OPEN:
@@ -104,6 +107,13 @@ public sealed class VcpuLoop
                 _stop.Request(Describe(exit));
                 break;
         }
+    }
+
+    /// <summary>This machine has no devices behind Hyper-V's messages: where the guest has their pages does not matter, and nobody listens.</summary>
+    private static void ServeHyperv(ref kvm_hyperv_exit exit)
+    {
+        const ulong invalidConnection = 18; // HV_STATUS_INVALID_CONNECTION_ID
+        if (exit.type == KVM_EXIT_HYPERV_HCALL) exit.u.hcall.result = invalidConnection;
     }
 
     /// <summary>Injects a pending interrupt if the guest can take it, or else asks to hear when it can.</summary>
@@ -166,6 +176,8 @@ public sealed class VcpuLoop
                 return new GuestStop(GuestStopReason.FailEntry, (long)reason, $"VM entry failed: hardware reason 0x{reason:x}");
             case KVM_EXIT_INTERNAL_ERROR:
                 return new GuestStop(GuestStopReason.InternalError, run.@internal.suberror, InternalError(ref run));
+            case KVM_EXIT_SYSTEM_EVENT when run.system_event.type == KVM_SYSTEM_EVENT_RESET:
+                return new GuestStop(GuestStopReason.Reset, 0, "guest reset through its hypervisor");
             case KVM_EXIT_SYSTEM_EVENT:
                 return new GuestStop(GuestStopReason.PowerOff, run.system_event.type, $"guest system event {run.system_event.type}");
             default:

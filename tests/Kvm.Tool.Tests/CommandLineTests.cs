@@ -20,6 +20,7 @@ public class CommandLineTests
     [InlineData("run --kernel x --memory -5", "--memory -5: not a memory size", "kvm run --help")]
     [InlineData("run --kernel x --entry 8", "--entry 8: not one of 64, 32, 16", "kvm run --help")]
     [InlineData("run --kernel x --backend cloud", "--backend cloud: not one of model, native", "kvm run --help")]
+    [InlineData("run --kernel x --hyperv --irqchip user", "--hyperv: its timers need the kernel's interrupt controllers; leave out --irqchip user", "kvm run --help")]
     [InlineData("run --kernel x --irqchip none", "--irqchip none: not one of auto, kernel, user", "kvm run --help")]
     [InlineData("run --kernel x --timeout soon", "--timeout soon: not a number of seconds", "kvm run --help")]
     [InlineData("run --kernel x --timeout -3", "--timeout -3: not a number of seconds", "kvm run --help")]

@@ -38,6 +38,29 @@ public class LinuxBootTests(ITestOutputHelper output)
         }
     }
 
+    /// <summary>The same kernel on Hyper-V: its clock page, its timers and its APIC take the places of KVM's.</summary>
+    [SkippableTheory]
+    [InlineData("intel")]
+    [InlineData("amd")]
+    public void Boots_to_a_program_in_user_space_on_hyperv(string cpu)
+    {
+        string kernel = DebianKernel.Path, initrd = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllBytes(initrd, HelloInit.FileSystem());
+            ToolRun run = ToolRun.Of("run", "--cpu", cpu, "--hyperv", "--memory", "512M", "--kernel", kernel, "--append", UntilUserSpace, "--initrd", initrd, "--timeout", "150", "--stats");
+            Write(run);
+            IsLinux(run.Output, "Microsoft Hyper-V");
+            run.Output.Should().Contain("Hyper-V: Using hypercall for remote TLB flush").And.Contain("Hyper-V: Using IPI hypercalls").And.Contain("Hyper-V: Using enlightened APIC (xapic mode)")
+                .And.Contain("clocksource: Switched to clocksource hyperv_clocksource_tsc_page").And.Contain("Run /init as init process").And.Contain("hello from user space on Linux");
+            run.ExitCode.Should().Be(ExitCode.Success);
+        }
+        finally
+        {
+            File.Delete(initrd);
+        }
+    }
+
     /// <summary>The same kernel without nested paging, and without real mode in hardware: KVM shadows its tables, emulates what a processor can't enter.</summary>
     [SkippableTheory]
     [InlineData("intel", "ept=0")]
@@ -76,11 +99,11 @@ public class LinuxBootTests(ITestOutputHelper output)
         run.Output.Should().Contain("Booting paravirtualized kernel on KVM");
     }
 
-    private static void IsLinux(string text)
+    private static void IsLinux(string text, string hypervisor = "KVM")
     {
         text.Should().Contain("KASLR disabled: 'nokaslr' on cmdline.", "the decompressor prints through earlyprintk").And.Contain("] Linux version ")
             .And.Contain("BIOS-provided physical RAM map:").And.Contain("BIOS-e820: [mem 0x0000000000100000-0x000000001fffffff] usable", "512 MiB")
-            .And.Contain("Hypervisor detected: KVM").And.NotContain("Disabled fast string operations");
+            .And.Contain($"Hypervisor detected: {hypervisor}").And.NotContain("Disabled fast string operations");
     }
 
     private static string Version(string kernel) => BzImage.Parse(File.ReadAllBytes(kernel)).KernelVersion;
