@@ -53,6 +53,16 @@ internal sealed unsafe partial class WholeSession
             var level = new kvm_irq_level { irq = 5, level = 1 };
             return Process.Ioctl(_irqVm, KVM_IRQ_LINE, ref level);
         });
+        Add("KVM_HYPERV_EVENTFD", () =>
+        {
+            var args = new kvm_hyperv_eventfd { conn_id = 1, fd = _event };
+            return Process.Ioctl(_irqVm, KVM_HYPERV_EVENTFD, ref args);
+        });
+        Add("KVM_ENABLE_CAP Hyper-V's interrupts", () =>
+        {
+            var cap = new kvm_enable_cap { cap = KVM_CAP_HYPERV_SYNIC };
+            return Process.Ioctl(_irqVcpu, KVM_ENABLE_CAP, ref cap);
+        });
     }
 
     private KvmResult Irqfd(uint gsi, uint flags)
