@@ -1,6 +1,6 @@
 using Kvm.Core.Tracing;
-using static Kvm.Arch.X86.HypervConst;
 using static Kvm.Arch.X86.HvTscPageStatus;
+using static Kvm.Arch.X86.HypervConst;
 
 namespace Kvm.Arch.X86;
 

@@ -1,7 +1,7 @@
 using Kvm.Core.Tracing;
 using static Kvm.Abi.Uapi;
-using static Kvm.Arch.X86.MsrBits;
 using static Kvm.Arch.X86.HypervConst;
+using static Kvm.Arch.X86.MsrBits;
 using static Kvm.Arch.X86.MsrIndex;
 using static Kvm.Arch.X86.X86Const;
 
