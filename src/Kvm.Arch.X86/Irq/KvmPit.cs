@@ -10,6 +10,7 @@ namespace Kvm.Arch.X86;
 /// a thread turns into interrupts.
 /// </summary>
 /// <remarks>arch/x86/kvm/i8254.c; Intel 8254 data sheet. State is under <see cref="Lock"/>; reinjection's counters are atomic.</remarks>
+[System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1001", Justification = "kvm_free_pit ends its worker, when the VM goes.")]
 public sealed unsafe partial class KvmPit
 {
     private const ulong KVM_PIT_FREQ = 1193181;

@@ -26,7 +26,7 @@ internal sealed unsafe partial class VmxGuest
         if (Has(SecondaryControls.VirtualInterruptDelivery))
         {
             UpdateVirtualPpr();
-            cpu.Request(ExitRequests.Reevaluate);
+            cpu.Request(ExitRequests.Trap | ExitRequests.Reevaluate); // at the next boundary, not the next block
         }
         else if (IsTprBelowThreshold())
         {
@@ -210,7 +210,7 @@ internal sealed unsafe partial class VmxGuest
         if ((word >> (vector & 63) & 1) != 0)
             RequestTrapExit(TrapExit.EoiInduced, (ulong)vector);
         else
-            cpu.Request(ExitRequests.Reevaluate);
+            cpu.Request(ExitRequests.Trap | ExitRequests.Reevaluate); // at the next boundary, not the next block
     }
 
     /// <summary>"Self-IPI Virtualization".</summary>
@@ -218,7 +218,7 @@ internal sealed unsafe partial class VmxGuest
     {
         SetBit(Virr, vector);
         Rvi = Math.Max(Rvi, vector);
-        cpu.Request(ExitRequests.Reevaluate);
+        cpu.Request(ExitRequests.Trap | ExitRequests.Reevaluate); // at the next boundary, not the next block
     }
 
     /// <summary>"Posted-Interrupt Processing": clears ON, moves PIR into VIRR, re-evaluates. No VM exit.</summary>

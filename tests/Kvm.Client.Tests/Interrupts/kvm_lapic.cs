@@ -83,7 +83,7 @@ public class kvm_lapic
         }
     }
 
-    [Theory, InlineData("amd")]
+    [Theory, InlineData("intel"), InlineData("amd")]
     public void Interrupts_wait_for_a_lower_task_priority(string kernel)
     {
         using var g = new InterruptGuest(kernel);
