@@ -23,6 +23,8 @@ internal static class ApiCosts
         {
             ("PIO exit to user space and back", v => ExitCost(v, OutLoop(), exits), "ns"),
             ("CPUID exit handled in the kernel", v => InKernelCost(v, exits), "ns"),
+            ("x2APIC EOI", v => IrqCosts.Eoi(v, exits), "ns"),
+            ("irqfd to handler to ioeventfd", v => IrqCosts.RoundTrip(v, Math.Max(100, exits / 20)), "ns"),
             ("managed bytes per PIO exit", v => BytesPerExit(v, exits), "B"),
             ("VM + vCPU + first exit", FirstExit, "us"),
             ("1,000 VMs alive: creation, each", v => ManyVms(v, 1000), "us"),
