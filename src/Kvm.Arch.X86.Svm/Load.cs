@@ -12,7 +12,7 @@ public sealed unsafe partial class KvmAmd
     {
         FunctionTrace.Leaf("svm_vcpu_load");
         VcpuSvm svm = ToSvm(vcpu);
-        HostX86Cpu current = ThisCpu;
+        HostX86Cpu current = vcpu.LoadedCpu;
         svm.Processor = current.Processor;
         ref SvmCpuData sd = ref svmData[cpu];
         if (sd.CurrentVmcb == svm.Vmcb)

@@ -21,7 +21,7 @@ public sealed unsafe partial class KvmIntel
         using var _ = FunctionTrace.Enter("vmx_vcpu_load_vmcs");
         LoadedVmcs loadedVmcs = vmx.LoadedVmcs;
         bool alreadyLoaded = loadedVmcs.Cpu == cpu;
-        HostX86Cpu host = vmx.HostCpu = arch.HostX86.ThisCpu;
+        HostX86Cpu host = vmx.HostCpu = vmx.LoadedCpu;
         Processor processor = vmx.Hw = host.Processor;
         if (!alreadyLoaded)
         {

@@ -175,7 +175,7 @@ public unsafe partial class X86Vcpu
     {
         using var _ = FunctionTrace.Enter("fpu_swap_kvm_fpstate");
         if (enterGuest)
-            GuestFpu.Load(Arch.HostX86.ThisCpu);
+            GuestFpu.Load(LoadedCpu);
         if (Tracepoints.Enabled)
             Tracepoints.Emit("kvm_fpu", enterGuest ? "load" : "unload");
     }

@@ -94,7 +94,7 @@ public unsafe partial class X86Vcpu
     private ExitFastpathCompletion RunInGuestMode(HostTask task, bool reqImmediateExit)
     {
         KvmX86RunFlags flags = None;
-        HostX86Cpu cpu = Arch.HostX86.ThisCpu;
+        HostX86Cpu cpu = LoadedCpu;
 
         // switch_fpu_return: the thread may have come from another CPU, or another vCPU may have been here meanwhile.
         GuestFpu.Load(cpu);

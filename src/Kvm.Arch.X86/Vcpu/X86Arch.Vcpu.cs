@@ -58,9 +58,11 @@ public sealed partial class X86Arch
     public void VcpuLoad(KvmVcpu vcpu, HostCpu cpu)
     {
         using var _ = FunctionTrace.Enter("kvm_arch_vcpu_load");
-        ((X86Vcpu)vcpu).LoadOn(cpu.Id);
+        var x86 = (X86Vcpu)vcpu;
+        x86.LoadedCpu = (HostX86Cpu)cpu.Hardware!;
+        x86.LoadOn(cpu.Id);
         // ARCHITECTURE D7: userspace may have written guest code through its own pointer since this CPU last ran it.
-        (cpu.Hardware as HostX86Cpu)?.Processor.CodeMayHaveChanged();
+        x86.LoadedCpu.Processor.CodeMayHaveChanged();
     }
 
     [KernelFunction("kvm_arch_vcpu_put", File = "arch/x86/kvm/x86.c")]
@@ -78,7 +80,7 @@ public sealed partial class X86Arch
         }
 
         Ops.VcpuPut(vcpu);
-        vcpu.LastHostTsc = HostX86.Rdtsc();
+        vcpu.LastHostTsc = vcpu.LoadedCpu.Rdtsc();
 
         // Once for all exits since the vCPU was loaded: only loading it again looks at the guest's last counter value.
         if (vcpu.LastGuestTscDue)

@@ -129,12 +129,15 @@ public unsafe partial class X86Vcpu
         CpuidNent = 0;
     }
 
+    /// <summary>The CPU that the vCPU was loaded on last: between load and put the thread's own, which costs more to look up.</summary>
+    public HostX86Cpu LoadedCpu { get; internal set; } = null!;
+
     /// <summary>The body of kvm_arch_vcpu_load.</summary>
     internal void LoadOn(int cpu)
     {
         Ops.VcpuLoad(this, cpu);
         if (Arch.HostX86.HasPku)
-            HostPkru = Arch.HostX86.ThisCpu.ReadPkru();
+            HostPkru = LoadedCpu.ReadPkru();
         if (TscOffsetAdjustment != 0)
         {
             AdjustTscOffsetGuest((long)Arch.ScaleTsc(TscOffsetAdjustment, L1TscScalingRatio));
