@@ -180,7 +180,7 @@ public sealed unsafe partial class KvmIntel
         VcpuVmx vmx = ToVmx(vcpu);
         ulong oldCr4 = vmx.Cr4;
         // The host's machine-check enable stays in force while the guest runs.
-        ulong hwCr4 = (vmx.HostCpu.Cr4Shadow & Cr4.MCE) | (cr4 & ~Cr4.MCE);
+        ulong hwCr4 = (vmx.LoadedCpu.Cr4Shadow & Cr4.MCE) | (cr4 & ~Cr4.MCE);
         if (EnableUnrestrictedGuest)
             hwCr4 |= vmCr4AlwaysOnUnrestrictedGuest;
         else if (vmx.Rmode.Vm86Active)

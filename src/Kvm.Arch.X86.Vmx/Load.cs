@@ -21,7 +21,7 @@ public sealed unsafe partial class KvmIntel
         using var _ = FunctionTrace.Enter("vmx_vcpu_load_vmcs");
         LoadedVmcs loadedVmcs = vmx.LoadedVmcs;
         bool alreadyLoaded = loadedVmcs.Cpu == cpu;
-        HostX86Cpu host = vmx.HostCpu = vmx.LoadedCpu;
+        HostX86Cpu host = vmx.LoadedCpu;
         Processor processor = vmx.Hw = host.Processor;
         if (!alreadyLoaded)
         {
@@ -116,7 +116,7 @@ public sealed unsafe partial class KvmIntel
         vmx.LoadedVmcs.HostState.DsSel = vmx.LoadedVmcs.HostState.EsSel = 0;
         vmx.MsrHostKernelGsBase = 0;
         vmx.Hw.WriteMsr(MSR_KERNEL_GS_BASE, vmx.MsrGuestKernelGsBase);
-        SetHostFsGs(vmx, 0, 0, threadFsBase, vmx.HostCpu.PerCpuBase);
+        SetHostFsGs(vmx, 0, 0, threadFsBase, vmx.LoadedCpu.PerCpuBase);
         vmx.GuestStateLoaded = true;
     }
 

@@ -69,7 +69,7 @@ public sealed unsafe partial class KvmIntel
     private bool VcpuRunRaw(VcpuVmx vmx, uint flags)
     {
         Processor cpu = vmx.Hw;
-        UpdateHostRsp(vmx, vmx.HostCpu.KernelStackTop - vmx.KstackOffset);
+        UpdateHostRsp(vmx, vmx.LoadedCpu.KernelStackTop - vmx.KstackOffset);
         if (CpuHasSpecCtrl && vmx.SpecCtrl != HostSpecCtrl)
             cpu.WriteMsr(MSR_IA32_SPEC_CTRL, vmx.SpecCtrl);
 
@@ -203,7 +203,7 @@ public sealed unsafe partial class KvmIntel
             vmx.Writel(HOST_CR3, cr3);
             host.Cr3 = cr3;
         }
-        ulong cr4 = vmx.HostCpu.Cr4Shadow;
+        ulong cr4 = vmx.LoadedCpu.Cr4Shadow;
         if (cr4 != host.Cr4)
         {
             vmx.Writel(HOST_CR4, cr4);

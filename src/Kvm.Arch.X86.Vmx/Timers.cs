@@ -45,7 +45,7 @@ public sealed unsafe partial class KvmIntel
         else if (vmx.HvDeadlineTsc != ulong.MaxValue)
         {
             // SetHvTimer made sure that the distance fits.
-            ulong tsc = vmx.HostCpu.Rdtsc();
+            ulong tsc = vmx.LoadedCpu.Rdtsc();
             vmx.Write32(VMX_PREEMPTION_TIMER_VALUE, vmx.HvDeadlineTsc > tsc ? (uint)((vmx.HvDeadlineTsc - tsc) >> cpuPreemptionTimerMulti) : 0);
             loaded.HvTimerSoftDisabled = false;
         }
@@ -78,7 +78,7 @@ public sealed unsafe partial class KvmIntel
         using var _ = FunctionTrace.Enter("vmx_set_hv_timer");
         expired = false;
         VcpuVmx vmx = ToVmx(vcpu);
-        ulong tsc = vmx.HostCpu.Rdtsc();
+        ulong tsc = vmx.LoadedCpu.Rdtsc();
         ulong guestTsc = vcpu.ReadL1Tsc(tsc);
         ulong delta = Math.Max(guestDeadlineTsc, guestTsc) - guestTsc;
         ulong advance = vcpu.NsecToCycles(vcpu.Apic!.TimerAdvanceNs);

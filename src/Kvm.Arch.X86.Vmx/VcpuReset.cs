@@ -18,7 +18,7 @@ public sealed unsafe partial class KvmIntel
     private void SetConstantHostState(VcpuVmx vmx)
     {
         using var _ = FunctionTrace.Enter("vmx_set_constant_host_state");
-        HostX86Cpu cpu = vmx.HostCpu;
+        HostX86Cpu cpu = vmx.LoadedCpu;
         vmx.Writel(HOST_CR0, cpu.ReadCr0());
         ulong cr3 = cpu.ReadCr3();
         vmx.Writel(HOST_CR3, cr3);

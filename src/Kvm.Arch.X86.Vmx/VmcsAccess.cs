@@ -11,8 +11,6 @@ public sealed unsafe partial class VcpuVmx
 {
     /// <summary>The processor this vCPU is loaded on; set by vmx_vcpu_load.</summary>
     internal Processor Hw = null!;
-    /// <summary>The same processor as kernel code sees it.</summary>
-    internal HostX86Cpu HostCpu = null!;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal ulong Readl(VmcsField field)

@@ -242,16 +242,23 @@ public sealed unsafe partial class X86EmulateContext
     /// <summary>__fxstate_size: the XMM registers that the guest's code has.</summary>
     private int FxBytes => FxHeadBytes + ((vcpu.ReadCr4() & X86_CR4_OSFXSR) != 0 ? 8 * 16 : 0);
 
-    /// <summary>em_fxsave.</summary>
-    private int Fxsave()
+    /// <summary>What FXSAVE and FXRSTOR begin with: the registers' image, and where in the guest's memory how much of it goes or comes from.</summary>
+    private int BeginFx(byte* image, bool write, out int size, out ulong linear)
     {
+        (size, linear) = (0, 0);
         int rc = CheckFxsr();
         if (rc != Continue)
             return rc;
-        byte* image = stackalloc byte[FxImageBytes];
         vcpu.FpuFxsave(image);
-        int size = FxBytes;
-        rc = Linearize(dst.Seg, modrmEa, (uint)size, true, out ulong linear);
+        size = FxBytes;
+        return Linearize(dst.Seg, modrmEa, (uint)size, write, out linear);
+    }
+
+    /// <summary>em_fxsave.</summary>
+    private int Fxsave()
+    {
+        byte* image = stackalloc byte[FxImageBytes];
+        int rc = BeginFx(image, write: true, out int size, out ulong linear);
         if (rc != Continue)
             return rc;
         rc = vcpu.WriteGuestVirt(linear, new ReadOnlySpan<byte>(image, size), out X86Exception fault);
@@ -263,13 +270,8 @@ public sealed unsafe partial class X86EmulateContext
     /// <summary>em_fxrstor: what the guest's image does not have stays as it is in the registers.</summary>
     private int Fxrstor()
     {
-        int rc = CheckFxsr();
-        if (rc != Continue)
-            return rc;
         byte* image = stackalloc byte[FxImageBytes];
-        vcpu.FpuFxsave(image);
-        int size = FxBytes;
-        rc = Linearize(dst.Seg, modrmEa, (uint)size, false, out ulong linear);
+        int rc = BeginFx(image, write: false, out int size, out ulong linear);
         if (rc != Continue)
             return rc;
         rc = vcpu.ReadGuestVirt(linear, new Span<byte>(image, size), out X86Exception fault);

@@ -60,13 +60,13 @@ public sealed unsafe partial class ShadowMmu
     internal int DirectMap(X86Vcpu vcpu, ref KvmPageFault fault)
     {
         using var _ = FunctionTrace.Enter("direct_map");
-        HugepageAdjust(ref fault);
+        vm.HugepageAdjust(ref fault);
         TraceRequested(in fault);
         bool more = WalkInit(vcpu.Mmu, vcpu.Mmu.RootHpa, fault.Addr, out ShadowWalk walk);
         while (more)
         {
             if (fault.NxHugePageWorkaroundEnabled)
-                DisallowedHugepageAdjust(ref fault, *walk.Sptep, walk.Level);
+                X86Vm.DisallowedHugepageAdjust(ref fault, *walk.Sptep, walk.Level);
             ulong baseGfn = fault.Gfn & ~(KvmArchMemorySlot.PagesPer(walk.Level) - 1);
             if (walk.Level == fault.GoalLevel)
             {
@@ -168,13 +168,13 @@ public sealed unsafe partial class ShadowMmu
                 LinkShadowPage(vcpu, walk.Sptep, sp);
         }
 
-        HugepageAdjust(ref fault);
+        vm.HugepageAdjust(ref fault);
         TraceRequested(in fault);
         for (; more; more = WalkNext(ref walk, *walk.Sptep))
         {
             Volatile.Write(ref SpOf(walk.Sptep).WriteFloodingCount, 0);
             if (fault.NxHugePageWorkaroundEnabled)
-                DisallowedHugepageAdjust(ref fault, *walk.Sptep, walk.Level);
+                X86Vm.DisallowedHugepageAdjust(ref fault, *walk.Sptep, walk.Level);
             ulong baseGfn = fault.Gfn & ~(KvmArchMemorySlot.PagesPer(walk.Level) - 1);
             if (walk.Level == fault.GoalLevel)
             {
@@ -272,40 +272,5 @@ public sealed unsafe partial class ShadowMmu
             return false;
         SetSpte(vcpu, slot, sptep, access, gfn, pfn, false, true, true);
         return true;
-    }
-
-    // ---- page size ----
-
-    /// <summary>kvm_mmu_hugepage_adjust.</summary>
-    [KernelFunction("kvm_mmu_hugepage_adjust", File = "arch/x86/kvm/mmu/mmu.c")]
-    private void HugepageAdjust(ref KvmPageFault fault)
-    {
-        using var _ = FunctionTrace.Enter("kvm_mmu_hugepage_adjust");
-        fault.HugePageDisallowed = fault.Exec && fault.NxHugePageWorkaroundEnabled;
-        if (fault.MaxLevel == PG_LEVEL_4K || KvmPfn.IsErrorOrNoslot(fault.Pfn) || fault.Slot is not { } slot || slot.DirtyTrackEnabled)
-            return;
-        fault.ReqLevel = MaxMappingLevel(slot, fault.Gfn, fault.MaxLevel, fault.MapWritable);
-        if (fault.ReqLevel == PG_LEVEL_4K || fault.HugePageDisallowed)
-            return;
-        fault.GoalLevel = fault.ReqLevel;
-        fault.Pfn &= ~(KvmArchMemorySlot.PagesPer(fault.GoalLevel) - 1);
-    }
-
-    /// <summary>kvm_mmu_max_mapping_level: the largest page that slot, watched frames and process memory allow.</summary>
-    private int MaxMappingLevel(KvmMemorySlot slot, ulong gfn, int maxLevel, bool writable)
-    {
-        int level = Math.Min(maxLevel, Arch.MaxHugePageLevel);
-        while (level > PG_LEVEL_4K && ArchOf(slot).DisallowLpage(gfn, level) != 0)
-            level--;
-        return level == PG_LEVEL_4K ? level : Math.Min(level, vm.HostMappingLevel(slot, gfn, writable));
-    }
-
-    /// <summary>disallowed_hugepage_adjust.</summary>
-    private static void DisallowedHugepageAdjust(ref KvmPageFault fault, ulong spte, int level)
-    {
-        if (level <= PG_LEVEL_4K || level != fault.GoalLevel || !IsShadowPresent(spte) || IsLarge(spte))
-            return;
-        fault.Pfn |= fault.Gfn & (KvmArchMemorySlot.PagesPer(level) - KvmArchMemorySlot.PagesPer(level - 1));
-        fault.GoalLevel--;
     }
 }

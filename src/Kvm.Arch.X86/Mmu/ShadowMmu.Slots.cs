@@ -120,7 +120,7 @@ public sealed unsafe partial class ShadowMmu
         for (ulong* sptep = PteLists.First(head, out PteLists.Position at); sptep != null;)
         {
             ShadowPage sp = SpOf(sptep);
-            if (!sp.Role.Direct || !slot.Contains(sp.Gfn) || sp.Role.Level >= MaxMappingLevel(slot, sp.Gfn, KvmArchMemorySlot.PageSizes, !slot.IsReadonly))
+            if (!sp.Role.Direct || !slot.Contains(sp.Gfn) || sp.Role.Level >= vm.MaxMappingLevel(slot, sp.Gfn, KvmArchMemorySlot.PageSizes, !slot.IsReadonly))
             {
                 sptep = PteLists.Next(ref at);
                 continue;

@@ -34,18 +34,8 @@ public sealed unsafe partial class ShadowMmu
     {
         ulong old = Interlocked.Exchange(ref *sptep, 0);
         if (IsShadowPresent(old))
-            PageStats(level, -1);
+            vm.UpdatePageStats(level, -1);
         return old;
-    }
-
-    private void PageStats(int level, int delta)
-    {
-        if (level == PG_LEVEL_4K)
-            vm.Stat.Pages4k += delta;
-        else if (level == PG_LEVEL_2M)
-            vm.Stat.Pages2m += delta;
-        else
-            vm.Stat.Pages1g += delta;
     }
 
     /// <summary>drop_spte.</summary>
@@ -60,7 +50,7 @@ public sealed unsafe partial class ShadowMmu
     private void RmapAdd(X86Vcpu vcpu, KvmMemorySlot slot, ShadowPage sp, ulong* sptep, ulong gfn, uint access)
     {
         sp.SetTranslation(IndexOf(sptep), gfn, access);
-        PageStats(sp.Role.Level, 1);
+        vm.UpdatePageStats(sp.Role.Level, 1);
         ref ulong head = ref ArchOf(slot).Rmap(gfn, sp.Role.Level);
         int count = lists.Add(vcpu.PteListDescCache, sptep, ref head);
         if ((ulong)count > vm.Stat.MaxMmuRmapSize)

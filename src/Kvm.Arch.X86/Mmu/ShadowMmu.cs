@@ -52,7 +52,7 @@ public sealed unsafe partial class ShadowMmu
     /// <summary>__gfn_to_memslot in the address space of a page.</summary>
     private KvmMemorySlot? SlotOf(KvmMmuPageRole role, ulong gfn) => vm.Memslots(role.AddressSpace).Find(gfn);
 
-    private static KvmArchMemorySlot ArchOf(KvmMemorySlot slot) => (KvmArchMemorySlot)slot.Arch!;
+    internal static KvmArchMemorySlot ArchOf(KvmMemorySlot slot) => (KvmArchMemorySlot)slot.Arch!;
 
     // ---- finding and making pages ----
 
@@ -399,6 +399,11 @@ public sealed unsafe partial class ShadowMmu
     internal void ZapAll()
     {
         using var _ = FunctionTrace.Enter("kvm_mmu_zap_all");
+        ZapEveryPage();
+    }
+
+    private void ZapEveryPage()
+    {
         vm.MmuLock.WriteLock();
         ShadowPage? invalid = null;
         while (newest is { } sp)
@@ -412,12 +417,7 @@ public sealed unsafe partial class ShadowMmu
     {
         if (vm.TdpMmuEnabled)
             return;
-        vm.MmuLock.WriteLock();
-        ShadowPage? invalid = null;
-        while (newest is { } sp)
-            PrepareZapPage(sp, ref invalid);
-        CommitZapPage(ref invalid);
-        vm.MmuLock.WriteUnlock();
+        ZapEveryPage();
         vm.BugOn(pages.Count != 0 || lists.InUse != 0, "kvm: shadow pages are left at the end of the VM");
         lists.Free();
         spareHeaders.Clear();

@@ -124,8 +124,8 @@ public sealed unsafe partial class TdpMmu
         for (ulong i = 0; i < 512; i++)
             sp.Spt[i] = leaf + (i << 12);
         SetSpte(parent, ptep, Masks.MakeNonleaf(sp.Address, AdDisabled));
-        PageStats(PG_LEVEL_2M, -1);
-        PageStats(PG_LEVEL_4K, 512);
+        vm.UpdatePageStats(PG_LEVEL_2M, -1);
+        vm.UpdatePageStats(PG_LEVEL_4K, 512);
         return true;
     }
 
@@ -137,7 +137,7 @@ public sealed unsafe partial class TdpMmu
         bool flush = false;
         for (ulong gfn = (slot.BaseGfn + 511) & ~511ul; gfn + 512 <= slot.EndGfn; gfn += 512)
         {
-            if (MaxMappingLevel(slot, gfn, PG_LEVEL_2M, !slot.IsReadonly) != PG_LEVEL_2M)
+            if (vm.MaxMappingLevel(slot, gfn, PG_LEVEL_2M, !slot.IsReadonly) != PG_LEVEL_2M)
                 continue;
             foreach (KvmMmuPage root in roots)
             {

@@ -14,7 +14,7 @@ public sealed unsafe partial class TdpMmu
     internal int Map(X86Vcpu vcpu, ref KvmPageFault fault)
     {
         using var _ = FunctionTrace.Enter("kvm_tdp_mmu_map");
-        HugepageAdjust(ref fault);
+        vm.HugepageAdjust(ref fault);
         if (Tracepoints.Enabled)
             MmuTrace.Requested(fault);
         IterStart();
@@ -26,7 +26,7 @@ public sealed unsafe partial class TdpMmu
             ulong* ptep = sp.Spt + index;
             ulong old = *ptep;
             if (fault.NxHugePageWorkaroundEnabled)
-                DisallowedHugepageAdjust(ref fault, old, sp.Level);
+                X86Vm.DisallowedHugepageAdjust(ref fault, old, sp.Level);
             if (sp.Level == fault.GoalLevel)
                 return MapTargetLevel(vcpu, ref fault, sp, ptep, old);
 
@@ -91,7 +91,7 @@ public sealed unsafe partial class TdpMmu
             if (IsShadowPresent(old))
                 Removed(old, sp.Level);
             if (IsShadowPresent(spte))
-                PageStats(sp.Level, 1);
+                vm.UpdatePageStats(sp.Level, 1);
             if (replacedTable || (IsShadowPresent(old) && PfnOf(old) != PfnOf(spte)))
             {
                 vm.FlushRemoteTlbs();
@@ -154,48 +154,6 @@ public sealed unsafe partial class TdpMmu
         }
 
         return spte;
-    }
-
-    // ---- page size ----
-
-    /// <summary>Chooses 2 MiB where slot, process memory and settings allow it.</summary>
-    [KernelFunction("kvm_mmu_hugepage_adjust", File = "arch/x86/kvm/mmu/mmu.c")]
-    private void HugepageAdjust(ref KvmPageFault fault)
-    {
-        using var _ = FunctionTrace.Enter("kvm_mmu_hugepage_adjust");
-        fault.HugePageDisallowed = fault.Exec && fault.NxHugePageWorkaroundEnabled;
-        if (fault.MaxLevel == PG_LEVEL_4K || KvmPfn.IsErrorOrNoslot(fault.Pfn) || fault.Slot is not { } slot || slot.DirtyTrackEnabled)
-            return;
-        fault.ReqLevel = MaxMappingLevel(slot, fault.Gfn, fault.MaxLevel, fault.MapWritable);
-        if (fault.ReqLevel == PG_LEVEL_4K || fault.HugePageDisallowed)
-            return;
-        fault.GoalLevel = fault.ReqLevel;
-        fault.Pfn &= ~511ul;
-    }
-
-    /// <summary>The largest page that may map the frame: 2 MiB when the slot covers it, guest and process addresses agree, and one process mapping backs all of it.</summary>
-    [KernelFunction("kvm_mmu_max_mapping_level", File = "arch/x86/kvm/mmu/mmu.c")]
-    private int MaxMappingLevel(KvmMemorySlot slot, ulong gfn, int maxLevel, bool writable)
-    {
-        FunctionTrace.Leaf("kvm_mmu_max_mapping_level");
-        if (Math.Min(maxLevel, Arch.MaxHugePageLevel) < PG_LEVEL_2M)
-            return PG_LEVEL_4K;
-        ulong first = gfn & ~511ul;
-        if (first < slot.BaseGfn || first + 512 > slot.EndGfn)
-            return PG_LEVEL_4K;
-        return vm.HostMappingLevel(slot, gfn, writable);
-    }
-
-    /// <summary>nx_huge_pages: where a table already replaced a large page for execution, the mapping goes one level down.</summary>
-    [KernelFunction("disallowed_hugepage_adjust", File = "arch/x86/kvm/mmu/mmu.c")]
-    private static void DisallowedHugepageAdjust(ref KvmPageFault fault, ulong spte, int level)
-    {
-        FunctionTrace.Leaf("disallowed_hugepage_adjust");
-        if (level <= PG_LEVEL_4K || level != fault.GoalLevel || !IsShadowPresent(spte) || IsLarge(spte))
-            return;
-        ulong mask = (1ul << (9 * (level - 1))) - (1ul << (9 * (level - 2)));
-        fault.Pfn |= fault.Gfn & mask;
-        fault.GoalLevel--;
     }
 
     // ---- without the lock ----

@@ -286,7 +286,7 @@ public sealed unsafe partial class TdpMmu
             return;
         if (IsLast(spte, level))
         {
-            PageStats(level, -1);
+            vm.UpdatePageStats(level, -1);
             return;
         }
 
@@ -298,16 +298,6 @@ public sealed unsafe partial class TdpMmu
             Tracepoints.Emit("kvm_mmu_prepare_zap_page", MmuTrace.Page(child, AdDisabled));
         ZapTable(child, unlinked: true);
         condemned.Add(child);
-    }
-
-    private void PageStats(int level, int delta)
-    {
-        if (level == PG_LEVEL_4K)
-            vm.Stat.Pages4k += delta;
-        else if (level == PG_LEVEL_2M)
-            vm.Stat.Pages2m += delta;
-        else
-            vm.Stat.Pages1g += delta;
     }
 
     /// <summary>kvm_tdp_mmu_unmap_gfn_range / tdp_mmu_zap_leafs: clears the leaves in [start, end); true when translations must be flushed.</summary>

@@ -1,5 +1,4 @@
 using Kvm.Core;
-using static Kvm.Abi.Uapi;
 
 namespace Kvm.Conformance.Tests.BadInput;
 

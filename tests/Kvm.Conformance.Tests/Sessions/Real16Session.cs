@@ -9,7 +9,7 @@ namespace Kvm.Conformance.Tests.Sessions;
 /// string I/O, a store to a fresh page and HLT. Steps have the names of the recordings, in their order.
 /// </summary>
 /// <remarks>The guest's bytes are not recorded: they follow from its exits, which with unrestricted_guest=0 are nearly all of its instructions.</remarks>
-internal sealed unsafe class Real16Session
+internal sealed unsafe class Real16Session : RecordedProgram
 {
     /// <summary>The instructions at 0x1000. Exits: 1006 1007 100e 1010 1019 101d 102d 1050 105c 1067 1069 1074 1076.</summary>
     public static ReadOnlySpan<byte> Code =>
@@ -57,165 +57,55 @@ internal sealed unsafe class Real16Session
     ];
 
     private const ulong memorySize = 0x10000;
-    private readonly Host host;
-    private readonly HostProcess process;
-    private readonly ulong cpuid;
-    private readonly List<(string Name, Func<KvmResult> Call)> steps = [];
-    private int kvm = -1, vm = -1, vcpu0 = -1, vcpu1 = -1;
-    private ulong memory, mmapSize;
-    private kvm_run* run;
+    private ulong memory;
 
     public Real16Session(Host host)
+        : base(host)
     {
-        this.host = host;
-        process = host.Process;
-        cpuid = process.MapAnonymous(0x4000);
-        Open();
         CreateVm();
+        Step("KVM_SET_USER_MEMORY_REGION", () =>
+        {
+            memory = Process.MapAnonymous(memorySize);
+            Code.CopyTo(new Span<byte>((byte*)memory + 0x1000, 0x1000));
+            "ABCD"u8.CopyTo(new Span<byte>((byte*)memory + 0x2000, 4));
+            return SetMemory(0, memorySize, memory);
+        });
         CreateVcpus();
-        SetUpVcpu();
+        SetUpVcpu("real16", SetRealMode);
+        Step("KVM_INTERRUPT-0x20", () =>
+        {
+            var interrupt = new kvm_interrupt { irq = 0x20 };
+            return Process.Ioctl(Vcpu0, KVM_INTERRUPT, ref interrupt);
+        });
         RunGuest();
+        Step("KVM_SET_USER_MEMORY_REGION-dirtylog-on", () => SetMemory((uint)KVM_MEM_LOG_DIRTY_PAGES, memorySize, memory));
+        GetDirtyLog(memorySize >> 12);
+        Step("KVM_SET_USER_MEMORY_REGION-delete", () => SetMemory(0, 0, memory));
         Close();
     }
 
     /// <summary>Names of the steps, "NN-name" as the files of the recording.</summary>
-    public IReadOnlyList<string> Steps => [.. steps.Select(static (s, i) => $"{i:00}-{s.Name}")];
+    public IReadOnlyList<string> Steps => [.. Names.Select(static (name, i) => $"{i:00}-{name}")];
 
     /// <summary>What userspace saw at the exits of the guest.</summary>
     public List<string> Exits { get; } = [];
 
-    /// <summary>The CPU that this thread is bound to from now on.</summary>
-    public void RunOn(int cpu) => process.Task.SetAffinity(cpu);
-
-    public KvmResult Run(int step) => steps[step].Call();
-
-    private void Step(string name, Func<KvmResult> call) => steps.Add((name, call));
-
-    private void Open()
-    {
-        Step("open-dev-kvm", () => kvm = process.Open("/dev/kvm").Value);
-        Step("KVM_GET_API_VERSION", () => process.Ioctl(kvm, KVM_GET_API_VERSION));
-        Step("KVM_CHECK_EXTENSION-NR_VCPUS", () => process.Ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_NR_VCPUS));
-        Step("KVM_GET_VCPU_MMAP_SIZE", () =>
-        {
-            KvmResult r = process.Ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE);
-            mmapSize = (ulong)r.Raw;
-            return r;
-        });
-        Step("KVM_GET_SUPPORTED_CPUID", () =>
-        {
-            ((kvm_cpuid2*)cpuid)->nent = 256;
-            return process.Ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
-        });
-    }
-
-    private void CreateVm()
-    {
-        Step("KVM_CREATE_VM", () => vm = process.Ioctl(kvm, KVM_CREATE_VM).Value);
-        Step("KVM_SET_TSS_ADDR", () => process.Ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000));
-        Step("KVM_SET_IDENTITY_MAP_ADDR", () =>
-        {
-            ulong address = 0xfffbc000;
-            return process.Ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, ref address);
-        });
-        Step("KVM_SET_USER_MEMORY_REGION", () =>
-        {
-            memory = process.MapAnonymous(memorySize);
-            Code.CopyTo(new Span<byte>((byte*)memory + 0x1000, 0x1000));
-            "ABCD"u8.CopyTo(new Span<byte>((byte*)memory + 0x2000, 4));
-            return SetMemory(0, memorySize);
-        });
-    }
-
-    private KvmResult SetMemory(uint flags, ulong size)
-    {
-        var region = new kvm_userspace_memory_region { slot = 0, flags = flags, guest_phys_addr = 0, memory_size = size, userspace_addr = memory };
-        return process.Ioctl(vm, KVM_SET_USER_MEMORY_REGION, ref region);
-    }
-
-    private void CreateVcpus()
-    {
-        Step("KVM_CREATE_VCPU-0", () => vcpu0 = process.Ioctl(vm, KVM_CREATE_VCPU, 0).Value);
-        Step("mmap-vcpu", () =>
-        {
-            KvmResult r = process.Mmap(mmapSize, Fcntl.PROT_READ | Fcntl.PROT_WRITE, Fcntl.MAP_SHARED, vcpu0);
-            run = (kvm_run*)r.Raw;
-            return r;
-        });
-        Step("touch-kvm_run-page", () => (KvmResult)(int)run->exit_reason);
-        Step("KVM_CREATE_VCPU-1", () => vcpu1 = process.Ioctl(vm, KVM_CREATE_VCPU, 1).Value);
-    }
-
-    private void SetUpVcpu()
-    {
-        kvm_sregs sregs = default;
-        kvm_regs regs = default;
-        Step("KVM_SET_CPUID2", () => process.Ioctl(vcpu0, KVM_SET_CPUID2, cpuid));
-        Step("KVM_GET_SREGS", () => process.Ioctl(vcpu0, KVM_GET_SREGS, ref sregs));
-        Step("KVM_GET_REGS", () => process.Ioctl(vcpu0, KVM_GET_REGS, ref regs));
-        Step("KVM_GET_MP_STATE", () =>
-        {
-            kvm_mp_state state = default;
-            return process.Ioctl(vcpu0, KVM_GET_MP_STATE, ref state);
-        });
-        Step("KVM_SET_SREGS+SET_REGS-real16", SetRealMode);
-        Step("KVM_GET_MSRS-TSC", () => Msr(KVM_GET_MSRS, 0x10));
-        Step("KVM_SET_MSRS-SYSENTER_CS", () => Msr(KVM_SET_MSRS, 0x174));
-        Step("KVM_GET_MSRS-APICBASE", () => Msr(KVM_GET_MSRS, 0x1b));
-        Step("KVM_GET_FPU", () =>
-        {
-            kvm_fpu fpu = default;
-            return process.Ioctl(vcpu0, KVM_GET_FPU, ref fpu);
-        });
-        Step("KVM_GET_VCPU_EVENTS", () =>
-        {
-            kvm_vcpu_events events = default;
-            return process.Ioctl(vcpu0, KVM_GET_VCPU_EVENTS, ref events);
-        });
-        Step("KVM_GET_LAPIC", () =>
-        {
-            kvm_lapic_state state = default;
-            return process.Ioctl(vcpu0, KVM_GET_LAPIC, ref state);
-        });
-        Step("KVM_INTERRUPT-0x20", () =>
-        {
-            var interrupt = new kvm_interrupt { irq = 0x20 };
-            return process.Ioctl(vcpu0, KVM_INTERRUPT, ref interrupt);
-        });
-    }
-
     private KvmResult SetRealMode()
     {
         kvm_sregs sregs = default;
-        process.Ioctl(vcpu0, KVM_GET_SREGS, ref sregs);
+        Process.Ioctl(Vcpu0, KVM_GET_SREGS, ref sregs);
         sregs.cs.@base = 0;
         sregs.cs.selector = 0;
-        KvmResult r = process.Ioctl(vcpu0, KVM_SET_SREGS, ref sregs);
+        KvmResult r = Process.Ioctl(Vcpu0, KVM_SET_SREGS, ref sregs);
         if (r.IsError)
             return r;
         var regs = new kvm_regs { rip = 0x1000, rsp = 0x8000, rflags = 2 };
-        return process.Ioctl(vcpu0, KVM_SET_REGS, ref regs);
-    }
-
-    private KvmResult Msr(uint ioctl, uint index)
-    {
-        byte* buffer = stackalloc byte[sizeof(kvm_msrs) + sizeof(kvm_msr_entry)];
-        var msrs = (kvm_msrs*)buffer;
-        *msrs = new kvm_msrs { nmsrs = 1 };
-        *kvm_msrs.entries(msrs) = new kvm_msr_entry { index = index };
-        return process.Ioctl(vcpu0, ioctl, (ulong)buffer);
+        return Process.Ioctl(Vcpu0, KVM_SET_REGS, ref regs);
     }
 
     private void RunGuest()
     {
-        Step("KVM_RUN-immediate_exit", () =>
-        {
-            ForgetInterrupt();
-            run->immediate_exit = 1;
-            KvmResult r = process.Ioctl(vcpu0, KVM_RUN);
-            run->immediate_exit = 0;
-            return r;
-        });
+        RunAtOnce(ForgetInterrupt);
         foreach (string exit in (string[])
             [
                 "IO-out-port3f8-size1-count1", "IO-out-port3f8-size2-count1", "IO-out-port3f8-size4-count1", "IO-in-port60-size1-count1", "MMIO-write-d0010-len1",
@@ -225,7 +115,7 @@ internal sealed unsafe class Real16Session
         {
             Step("KVM_RUN-" + exit, () =>
             {
-                KvmResult r = process.Ioctl(vcpu0, KVM_RUN);
+                KvmResult r = Process.Ioctl(Vcpu0, KVM_RUN);
                 Exits.Add(Describe());
                 return r;
             });
@@ -236,35 +126,18 @@ internal sealed unsafe class Real16Session
     private void ForgetInterrupt()
     {
         kvm_vcpu_events events = default;
-        process.Ioctl(vcpu0, KVM_SET_VCPU_EVENTS, ref events);
+        Process.Ioctl(Vcpu0, KVM_SET_VCPU_EVENTS, ref events);
         BetweenSteps?.Invoke();
     }
 
     /// <summary>Called after something that belongs to no step.</summary>
     public Action? BetweenSteps { get; set; }
 
-    private string Describe() => (int)run->exit_reason switch
+    private string Describe() => (int)RunPage->exit_reason switch
     {
-        KVM_EXIT_IO => $"IO-{(run->io.direction == KVM_EXIT_IO_OUT ? "out" : "in")}-port{run->io.port:x}-size{run->io.size}-count{run->io.count}",
-        KVM_EXIT_MMIO => $"MMIO-{(run->mmio.is_write != 0 ? "write" : "read")}-{run->mmio.phys_addr:x}-len{run->mmio.len}",
+        KVM_EXIT_IO => $"IO-{(RunPage->io.direction == KVM_EXIT_IO_OUT ? "out" : "in")}-port{RunPage->io.port:x}-size{RunPage->io.size}-count{RunPage->io.count}",
+        KVM_EXIT_MMIO => $"MMIO-{(RunPage->mmio.is_write != 0 ? "write" : "read")}-{RunPage->mmio.phys_addr:x}-len{RunPage->mmio.len}",
         KVM_EXIT_HLT => "HLT",
         int reason => $"exit {reason}",
     };
-
-    private void Close()
-    {
-        Step("KVM_SET_USER_MEMORY_REGION-dirtylog-on", () => SetMemory((uint)KVM_MEM_LOG_DIRTY_PAGES, memorySize));
-        Step("KVM_GET_DIRTY_LOG", () =>
-        {
-            ulong bitmap = 0;
-            var log = new kvm_dirty_log { dirty_bitmap = (ulong)&bitmap };
-            return process.Ioctl(vm, KVM_GET_DIRTY_LOG, ref log);
-        });
-        Step("KVM_SET_USER_MEMORY_REGION-delete", () => SetMemory(0, 0));
-        Step("munmap-vcpu", () => process.Munmap((ulong)run, mmapSize));
-        Step("close-vcpu1", () => process.Close(vcpu1));
-        Step("close-vcpu0", () => process.Close(vcpu0));
-        Step("close-vm", () => process.Close(vm));
-        Step("close-dev-kvm", () => process.Close(kvm));
-    }
 }
