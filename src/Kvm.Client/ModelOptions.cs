@@ -32,6 +32,12 @@ public sealed class ModelOptions
     /// <summary>Parameters of the KVM modules, as on modprobe's command line: <c>ept</c> = <c>0</c> of the vendor's module, <c>kvm.ignore_msrs</c> = <c>1</c> of kvm.</summary>
     public IDictionary<string, string> ModuleParameters { get; } = new Dictionary<string, string>(StringComparer.Ordinal);
 
+    /// <summary>
+    /// A scheduler that preempts a vCPU at every VM exit and moves it to another of the host's processors, as this number says; see
+    /// <see cref="Kvm.Core.HostOptions.PreemptionSeed"/>. Null: vCPUs stay where they are.
+    /// </summary>
+    public ulong? PreemptionSeed { get; set; }
+
     /// <summary>Source of all time in the machine and its kernel.</summary>
     public TimeProvider Time
     {

@@ -24,7 +24,7 @@ internal sealed class ModelHost : IDisposable
     public static ModelHost Boot(ModelOptions options)
     {
         MachineOptions machine = MachineOptions.Uniform(options.Processor, options.Processors) with { Time = options.Time };
-        KernelHost kernel = KernelHost.Create(machine, new HostOptions { CpuCount = options.Processors, TimeProvider = options.Time });
+        KernelHost kernel = KernelHost.Create(machine, new HostOptions { CpuCount = options.Processors, TimeProvider = options.Time, PreemptionSeed = options.PreemptionSeed });
         try
         {
             Insert(kernel.LoadKvm(Parameters(options, ofKvm: true)), "kvm", kernel);

@@ -91,6 +91,19 @@ public sealed partial class Host
         task.ReturnToCpu();
     }
 
+    /// <summary>Takes the task off its CPU and puts it on <paramref name="next"/>, or on another one when that is busy.</summary>
+    internal static void Preempt(HostTask task, HostCpu next)
+    {
+        using var _ = Tracing.FunctionTrace.Enter("schedule");
+        task.Cpu!.NeedResched = false;
+        task.LeaveCpu(preempted: true);
+        task.LastCpu = next;
+        task.ReturnToCpu();
+    }
+
+    /// <summary>The moves of a task or a vCPU; null when nothing forces them.</summary>
+    internal ForcedMoves? NewForcedMoves(ulong owner) => Options.PreemptionSeed is { } seed ? new ForcedMoves(seed, owner) : null;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void AcquireCpu(HostTask task)
     {

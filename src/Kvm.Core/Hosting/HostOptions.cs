@@ -15,6 +15,12 @@ public sealed class HostOptions
     /// <summary>How long a waiting thread leaves a CPU to its occupant before it asks for it, in nanoseconds.</summary>
     public long TimeSliceNs { get; init; } = 3_000_000;
 
+    /// <summary>
+    /// Preemption wherever it can be: at every VM exit, and now and then wherever else the kernel can be preempted, a task loses its CPU and goes to another one
+    /// (kvm_sched_out, kvm_sched_in), as this number says. Null: tasks stay where they are until others wait.
+    /// </summary>
+    public ulong? PreemptionSeed { get; init; }
+
     /// <summary>Pages that the host may hand out at all (total memory); the allocator fails beyond.</summary>
     public long MaxPages { get; init; } = 1L << 24;
 

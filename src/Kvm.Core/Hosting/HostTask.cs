@@ -17,6 +17,7 @@ public sealed class HostTask
     private readonly object _gate = new();
     private IPreemptNotifier? _notifier; // the usual one; more than one is rare
     private List<IPreemptNotifier>? _moreNotifiers;
+    private readonly ForcedMoves? _moves;
     private volatile TaskState _state;
     private ulong _pending;
     private ulong _blocked;
@@ -30,6 +31,7 @@ public sealed class HostTask
         Pid = pid;
         Name = name;
         _startNs = host?.KtimeNs ?? 0;
+        _moves = host?.NewForcedMoves(~(ulong)pid);
     }
 
     /// <summary>The calling thread's task ("current"). A thread that never entered a kernel gets one without process and CPU.</summary>
@@ -232,7 +234,20 @@ public sealed class HostTask
     public void PreemptDisable() => PreemptCount++;
 
     /// <summary>preempt_enable.</summary>
-    public void PreemptEnable() => PreemptCount--;
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void PreemptEnable()
+    {
+        PreemptCount--;
+        if (_moves is not null) PreemptionPoint(rare: false);
+    }
+
+    /// <summary>preempt_enable at the end of a lock's section.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void LeaveAtomic()
+    {
+        PreemptCount--;
+        if (_moves is not null) PreemptionPoint(rare: true);
+    }
 
     /// <summary>local_irq_disable: queued functions and interrupts wait; a guest entry with one pending exits at once.</summary>
     public void LocalIrqDisable() => IrqDepth++;
@@ -249,6 +264,15 @@ public sealed class HostTask
     {
         if (PreemptCount > 0 || IrqDepth > 0)
             throw new InvalidOperationException($"BUG: scheduling while atomic: {Name}/{Pid} (preempt_count {PreemptCount}, irq depth {IrqDepth})");
+    }
+
+    /// <summary>preempt_schedule under <see cref="HostOptions.PreemptionSeed"/>: someone always wants this CPU.</summary>
+    private void PreemptionPoint(bool rare)
+    {
+        if (PreemptCount > 0 || IrqDepth > 0 || KernelDepth == 0 || Cpu is not { } cpu) return;
+        ForcedMoves moves = _notifier?.Moves ?? _moves!;
+        if (rare && moves.Stays()) return;
+        Host.Preempt(this, moves.Choose(this, cpu));
     }
 
     internal void LeaveCpu(bool preempted)

@@ -25,7 +25,18 @@ public abstract unsafe partial class KvmVcpu : IPreemptNotifier
     public int Cpu = -1;
 
     /// <summary>The id that user space chose (APIC id).</summary>
-    public int VcpuId { get; internal set; }
+    public int VcpuId
+    {
+        get;
+        internal set
+        {
+            field = value;
+            Moves = Host.NewForcedMoves((ulong)value);
+        }
+    }
+
+    /// <summary>Where it goes when <see cref="HostOptions.PreemptionSeed"/> has it preempted.</summary>
+    public ForcedMoves? Moves { get; private set; }
 
     /// <summary>Its index in the VM: the order of creation.</summary>
     public int VcpuIdx { get; internal set; }
@@ -120,7 +131,7 @@ public abstract unsafe partial class KvmVcpu : IPreemptNotifier
         Vm.Module.RunningVcpu[cpu.Id] = this;
         task.RegisterPreemptNotifier(this);
         Arch.VcpuLoad(this, cpu);
-        task.PreemptCount--;
+        task.PreemptEnable();
     }
 
     /// <summary>Ends what <see cref="Load()"/> began.</summary>
@@ -135,7 +146,7 @@ public abstract unsafe partial class KvmVcpu : IPreemptNotifier
         Arch.VcpuPut(this);
         task.UnregisterPreemptNotifier(this);
         Vm.Module.RunningVcpu[task.Cpu!.Id] = null;
-        task.PreemptCount--;
+        task.PreemptEnable();
     }
 
     /// <summary>The vCPU's thread got a CPU again.</summary>

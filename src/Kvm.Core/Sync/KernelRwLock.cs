@@ -32,7 +32,7 @@ public sealed class KernelRwLock
     public void ReadUnlock()
     {
         Interlocked.Decrement(ref _state);
-        HostTask.Current.PreemptCount--;
+        HostTask.Current.LeaveAtomic();
     }
 
     /// <summary>write_lock.</summary>
@@ -56,6 +56,6 @@ public sealed class KernelRwLock
     public void WriteUnlock()
     {
         Interlocked.Add(ref _state, -Writer);
-        HostTask.Current.PreemptCount--;
+        HostTask.Current.LeaveAtomic();
     }
 }

@@ -31,7 +31,7 @@ public sealed class RawSpinLock
         HostTask task = HostTask.Current;
         if (_owner != task) throw new InvalidOperationException("BUG: spinlock not held by the caller.");
         Volatile.Write(ref _owner, null);
-        task.PreemptCount--;
+        task.LeaveAtomic();
     }
 
     /// <summary>Holds the lock until disposed.</summary>
