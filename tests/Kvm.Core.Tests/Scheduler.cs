@@ -348,3 +348,76 @@ public class srcu_
         bad.Should().Be(0);
     }
 }
+
+public class PreemptionSeed
+{
+    /// <summary>A vCPU that runs alone goes from CPU to CPU at every point where it can be preempted, and a second run with the same seed goes the same way.</summary>
+    [Fact]
+    public void Moves_a_vCPU_at_every_exit_and_is_replayable()
+    {
+        (List<int> cpus, ulong digest, long moves) first = Moves(7), second = Moves(7), other = Moves(8);
+        first.cpus.Zip(first.cpus.Skip(1)).Should().OnlyContain(static p => p.First != p.Second, "no two entries are on the same CPU");
+        first.cpus.Distinct().Should().HaveCount(4);
+        first.moves.Should().BeGreaterThanOrEqualTo(50);
+        second.cpus.Should().Equal(first.cpus);
+        second.digest.Should().Be(first.digest);
+        other.digest.Should().NotBe(first.digest);
+    }
+
+    [Fact]
+    public void Respects_the_affinity_and_sections_that_must_not_be_preempted()
+    {
+        using var t = new TestHost(options: new HostOptions { CpuCount = 4, PreemptionSeed = 3 });
+        int fd = t.Vcpu(t.Vm());
+        var cpus = new HashSet<int>();
+        t.Arch.Run = v =>
+        {
+            HostTask task = HostTask.Current;
+            v.Load();
+            for (int i = 0; i < 50; i++)
+            {
+                task.PreemptDisable();
+                task.PreemptDisable();
+                int here = task.Cpu!.Id;
+                task.PreemptEnable();
+                task.LocalIrqDisable();
+                task.LocalIrqEnable();
+                task.Cpu!.Id.Should().Be(here);
+                cpus.Add(here);
+                task.PreemptEnable();
+            }
+
+            v.Put();
+            return 0;
+        };
+        t.P.Task.SetAffinity(1, 2);
+        t.P.Ioctl(fd, KVM_RUN).Should().Be(KvmResult.Ok);
+        cpus.Should().BeEquivalentTo([1, 2]);
+        t.AssertClean();
+    }
+
+    private static (List<int>, ulong, long) Moves(ulong seed)
+    {
+        using var t = new TestHost(options: new HostOptions { CpuCount = 4, PreemptionSeed = seed });
+        int fd = t.Vcpu(t.Vm());
+        var cpus = new List<int>();
+        t.Arch.Run = v =>
+        {
+            v.Load();
+            for (int i = 0; i < 50; i++)
+            {
+                HostTask.Current.PreemptDisable();
+                cpus.Add(t.Host.CurrentCpu.Id);
+                HostTask.Current.PreemptEnable();
+            }
+
+            v.Put();
+            return 0;
+        };
+        t.P.Ioctl(fd, KVM_RUN).Should().Be(KvmResult.Ok);
+        ForcedMoves moves = t.VcpuOf(fd).Moves!;
+        t.VcpuOf(fd).Loads.Count.Should().BeGreaterThan(50);
+        t.AssertClean();
+        return (cpus, moves.Digest, moves.Count);
+    }
+}

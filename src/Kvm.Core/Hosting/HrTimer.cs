@@ -24,6 +24,9 @@ public sealed class HrTimer
     /// <summary>Its place in the queue, or -1; under the queue's lock.</summary>
     internal int HeapIndex { get; set; } = -1;
 
+    /// <summary>Its function asked to be run again and was not, because it was cancelled meanwhile; under the queue's lock.</summary>
+    internal bool RestartRefused { get; set; }
+
     /// <summary>hrtimer_start: (re)arms it; a time that has passed already is due at once.</summary>
     [Tracing.KernelFunction("hrtimer_start_range_ns", File = "kernel/time/hrtimer.c")]
     public void Start(long expires)

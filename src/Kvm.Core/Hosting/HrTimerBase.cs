@@ -45,10 +45,13 @@ internal sealed unsafe class HrTimerBase : IDisposable
         {
             bool was = Remove(timer);
             if (_running != timer) return was;
-            was |= _restart;
+            // Its function runs. One that comes to its end without asking to be run again was not waiting: whoever cancels a timer to start it once more must not revive it.
+            bool own = _runningThread == Environment.CurrentManagedThreadId;
+            if (own) was |= _restart;
             _restart = false;
+            timer.RestartRefused = false;
             while (_running == timer && _runningThread != Environment.CurrentManagedThreadId) Monitor.Wait(_gate);
-            return Remove(timer) || was;
+            return Remove(timer) || was || (!own && timer.RestartRefused);
         }
     }
 
@@ -160,7 +163,12 @@ internal sealed unsafe class HrTimerBase : IDisposable
                 Monitor.Enter(_gate);
             }
 
-            if (again && _restart && timer.HeapIndex < 0) Insert(timer);
+            if (again && timer.HeapIndex < 0)
+            {
+                if (_restart) Insert(timer);
+                else timer.RestartRefused = true;
+            }
+
             _running = null;
             Monitor.PulseAll(_gate);
         }
