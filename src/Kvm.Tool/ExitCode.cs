@@ -3,7 +3,7 @@ namespace Kvm.Tool;
 /// <summary>What the process returns.</summary>
 public static class ExitCode
 {
-    /// <summary>The guest ended in an orderly way: halted, switched off, or reset itself.</summary>
+    /// <summary>The guest ended in an orderly way: halted, or switched itself off.</summary>
     public const int Success = 0;
 
     /// <summary>The command line was wrong.</summary>
@@ -23,6 +23,9 @@ public static class ExitCode
 
     /// <summary>Answers differ from the recorded ones.</summary>
     public const int Differs = 8;
+
+    /// <summary>The guest reset itself: <c>reboot</c>.</summary>
+    public const int Reset = 10;
 
     // A guest that writes the debug-exit port chooses its own: (value << 1) | 1, always odd.
 }

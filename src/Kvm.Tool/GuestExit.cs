@@ -7,7 +7,8 @@ internal static class GuestExit
 {
     public static int Code(GuestStop stop) => stop.Reason switch
     {
-        GuestStopReason.Halted or GuestStopReason.Reset or GuestStopReason.PowerOff => ExitCode.Success,
+        GuestStopReason.Halted or GuestStopReason.PowerOff => ExitCode.Success,
+        GuestStopReason.Reset => ExitCode.Reset,
         GuestStopReason.DebugExit => (int)(stop.Code & 0xff),
         GuestStopReason.Interrupted => ExitCode.TimedOut,
         GuestStopReason.HostFailed => ExitCode.BadFile,

@@ -9,13 +9,14 @@ internal sealed class HelpWithMore(HelpAction options) : SynchronousCommandLineA
 {
     private const string Root = """
         Exit codes:
-          0    the guest halted, reset itself or switched itself off
+          0    the guest halted, or switched itself off
           2    wrong command line
           3    a file can't be read or written, or is not what it should be
           4    the back end does not work here, or refused a call
           5    the guest crashed
-          6    the time of --timeout was up, or Ctrl-C
+          6    the time of --timeout was up, Ctrl-C, or Ctrl-A x
           8    conformance: answers differ from the recorded ones
+          10   the guest reset itself
           odd  (v << 1) | 1 from a guest that wrote v to port 0xf4
 
         Examples:
@@ -35,12 +36,12 @@ internal sealed class HelpWithMore(HelpAction options) : SynchronousCommandLineA
 
         Examples:
           kvm run --kernel vmlinuz --timeout 60      boots; the kernel panics where it finds no root file system, and resets
-          kvm run --kernel vmlinuz --initrd initrd   with an initial RAM disk
+          kvm run --kernel vmlinuz --initrd initrd.img --smp 4                     four processors and an initial RAM disk
           kvm run --kernel vmlinuz --backend native  on this host's /dev/kvm
           kvm run --firmware bios-256k.bin --fw-cfg floppyimg/boot=floppy.img      SeaBIOS boots a floppy disk
           kvm run --firmware OVMF_CODE_4M.fd --vars my-vars.fd                     UEFI firmware and its variables
           kvm run --firmware OVMF.fd --kernel vmlinuz                              UEFI firmware starts the kernel
-          Ctrl-C ends the guest. What the guest prints goes to standard output, everything else to standard error.
+          On a terminal the guest gets every key, and Ctrl-A x ends it (Ctrl-A h for help); otherwise it reads standard input, and Ctrl-C or SIGTERM end it. What the guest prints goes to standard output, everything else to standard error.
         """;
 
     private const string Trace = """

@@ -12,7 +12,10 @@ internal static class RunCommand
 {
     public const string DefaultCommandLine = "console=ttyS0 earlyprintk=ttyS0,115200 nokaslr panic=-1";
 
-    public static Command Build() => Build("run", "Boot a Linux kernel or firmware; its serial console is standard output", stat: false);
+    /// <summary>More than that many threads, taking turns, make no progress to speak of.</summary>
+    private const int MostProcessors = 64;
+
+    public static Command Build() => Build("run", "Boot a Linux kernel or firmware; its serial console is standard input and output (on a terminal: Ctrl-A x leaves, Ctrl-A h helps)", stat: false);
 
     /// <summary><c>kvm stat</c>: the same, and afterwards what KVM did.</summary>
     public static Command BuildStat() => Build("stat", "Run a guest as kvm run does, then tell its VM exits by reason and time, its exits to userspace and KVM's counters", stat: true);
@@ -22,6 +25,7 @@ internal static class RunCommand
         Option<string> cpu = Options.Cpu(), backend = Options.Backend();
         Option<string[]> parameter = Options.Parameter();
         Option<MemorySize> memory = Options.Memory("512M");
+        Option<int> smp = Options.Count("--smp", "The guest's processors", standard: 1, most: MostProcessors);
         var kernel = new Option<FileInfo?>("--kernel") { Description = "A Linux bzImage (samples/linux/fetch-kernel.sh fetches one) or a multiboot image", HelpName = "file" };
         var initrd = new Option<FileInfo?>("--initrd") { Description = "An initial RAM disk", HelpName = "file" };
         var append = new Option<string?>("--append") { Description = $"The kernel's command line [default for Linux: {DefaultCommandLine}]", HelpName = "text" };
@@ -37,7 +41,7 @@ internal static class RunCommand
         var trace = new Option<FileInfo?>("--trace") { Description = "Write KVM's tracepoint events there, in the layout of ftrace's trace file", HelpName = "file" };
         var firmware = new FirmwareOptions();
 
-        var command = new Command(name, description) { kernel, cpu, backend, parameter, memory, initrd, append, entry, irqchip, hyperv, timeout, trace };
+        var command = new Command(name, description) { kernel, cpu, backend, parameter, smp, memory, initrd, append, entry, irqchip, hyperv, timeout, trace };
         if (!stat) command.Add(stats);
         firmware.AddTo(command);
         command.Validators.Add(result =>
@@ -47,6 +51,10 @@ internal static class RunCommand
         command.Validators.Add(result =>
         {
             if (result.GetValue(hyperv) && result.GetValue(irqchip) == "user") result.AddError("--hyperv: its timers need the kernel's interrupt controllers; leave out --irqchip user");
+        });
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(smp) > 1 && result.GetValue(irqchip) == "user") result.AddError("--smp: more than one processor needs the kernel's interrupt controllers; leave out --irqchip user");
         });
         command.SetAction(result =>
         {
@@ -58,7 +66,7 @@ internal static class RunCommand
             Action<Pc> load = machine is not null
                 ? machine.Loader(kernelFile, image, line ?? DefaultCommandLine, ramdisk)
                 : KernelLoader(kernelFile!, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), line, ramdisk);
-            IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu), parameters: result.GetValue(parameter));
+            IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu), result.GetValue(smp) + 1, parameters: result.GetValue(parameter));
             FileInfo? events = result.GetValue(trace);
             if (chosen == KvmBackend.Native && (stat || events is not null))
                 throw new ToolException(ExitCode.Usage, $"{(stat ? "kvm stat" : "--trace")} sees the events of the model only; a real kernel's are below /sys/kernel/tracing");
@@ -66,6 +74,7 @@ internal static class RunCommand
             return Run(chosen, load,
                 new PcOptions
                 {
+                    Processors = result.GetValue(smp),
                     Memory = result.GetValue(memory).Bytes,
                     Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null },
                     Hyperv = result.GetValue(hyperv),
@@ -109,14 +118,17 @@ internal static class RunCommand
         using var bios = new FirstWords();
         PipeWriter output = PipeWriter.Create(stdout, new StreamPipeWriterOptions(leaveOpen: true));
         using KvmSystem kvm = Backends.Open(backend);
-        using var pc = new Pc(kvm, options with { Output = output, DebugOutput = PipeWriter.Create(bios) });
+        using GuestConsole console = GuestConsole.Open();
+        using var pc = new Pc(kvm, options with { Output = output, Input = console.Input, DebugOutput = PipeWriter.Create(bios) });
         load(pc);
+        console.Connect(pc);
         ExitStatistics? statistics = stats ? new ExitStatistics(pc) : null;
         using VmExitTimes? vmExits = times ? new VmExitTimes() : null;
         using var interrupt = new CancelKey(pc.Stop);
         long start = TimeProvider.System.GetTimestamp();
         GuestStop stop = pc.Run(timeout > 0 ? TimeSpan.FromSeconds(timeout) : null);
         TimeSpan elapsed = TimeProvider.System.GetElapsedTime(start);
+        console.Dispose();
         // Setup code that gives up says so through the BIOS; a kernel that prints to the serial port has said it all there.
         if (stdout.Written == 0 && bios.Text.Length > 0) Console.Error.WriteLine($"kvm: the guest printed through its BIOS: {bios.Text}");
         Console.Error.WriteLine($"kvm: {backend.Name}: {stop}");

@@ -14,8 +14,8 @@ public static class GuestCpuid
     private const uint X2ApicBit = 1 << 21;        // leaf 1 ECX
     private const uint TscDeadlineBit = 1 << 24;   // leaf 1 ECX
     private const uint HypervisorBit = 1u << 31;   // leaf 1 ECX
+    private const uint PowerFeatures = 0x80000007, InvariantTscBit = 1 << 8; // EDX
     private const uint AddressSizes = 0x80000008;
-    private const uint CacheSharing = 0xffffc000;  // leaf 4 EAX: cores of the package, threads that share the cache, less 1
 
     /// <summary>Paravirtual features that KVM offers but refuses to enable without a local APIC in the kernel.</summary>
     private const uint NeedLapic = (1u << KVM_FEATURE_ASYNC_PF) | (1u << KVM_FEATURE_PV_EOI) | (1u << KVM_FEATURE_PV_UNHALT) |
@@ -27,7 +27,8 @@ public static class GuestCpuid
     /// <param name="irqchip">There is a local APIC, in the kernel.</param>
     /// <param name="physicalBits">At most so many bits of physical addresses; null: as many as the host has.</param>
     /// <param name="hyperv">The hypervisor's leaves are Hyper-V's in place of KVM's.</param>
-    public static void Apply(KvmSystem kvm, Vcpu vcpu, bool irqchip, int? physicalBits = null, bool hyperv = false)
+    /// <param name="processors">How many there are: cores of one package.</param>
+    public static void Apply(KvmSystem kvm, Vcpu vcpu, bool irqchip, int? physicalBits = null, bool hyperv = false, int processors = 1)
     {
         if (!irqchip)
         {
@@ -37,10 +38,11 @@ public static class GuestCpuid
             vcpu.SRegs = sregs;
         }
 
-        kvm_cpuid_entry2[] entries = kvm.GetSupportedCpuid();
+        kvm_cpuid_entry2[] entries = CpuTopology.WithLevels(kvm.GetSupportedCpuid(), processors);
         foreach (ref kvm_cpuid_entry2 entry in entries.AsSpan())
         {
-            Adjust(ref entry, kvm, vcpu.Id, irqchip);
+            Adjust(ref entry, kvm, irqchip);
+            CpuTopology.Adjust(ref entry, vcpu.Id, processors);
             if (entry.function == AddressSizes && physicalBits is { } bits) entry.eax = (entry.eax & ~0xffu) | Math.Min(entry.eax & 0xff, (uint)bits);
         }
 
@@ -57,12 +59,11 @@ public static class GuestCpuid
         return [.. entries.Where(static e => e.function >> 8 != 0x400000), .. hyperv];
     }
 
-    private static void Adjust(ref kvm_cpuid_entry2 entry, KvmSystem kvm, uint apicId, bool irqchip)
+    private static void Adjust(ref kvm_cpuid_entry2 entry, KvmSystem kvm, bool irqchip)
     {
         switch (entry.function)
         {
             case 1:
-                entry.ebx = (entry.ebx & 0x0000ffff) | (1u << 16) | (apicId << 24);
                 entry.ecx |= HypervisorBit;
                 if (irqchip && kvm.CheckExtension(KVM_CAP_TSC_DEADLINE_TIMER) != 0) entry.ecx |= TscDeadlineBit;
                 if (!irqchip)
@@ -73,14 +74,12 @@ public static class GuestCpuid
                 }
 
                 break;
-            case 4:
-                entry.eax &= ~CacheSharing; // the host's cores are not the guest's
+            case PowerFeatures:
+                // A guest that could be moved to another host must not count on it; and Linux then keeps kvmclock for its clock.
+                entry.edx &= ~InvariantTscBit;
                 break;
             case (uint)KVM_CPUID_FEATURES when !irqchip:
                 entry.eax &= ~NeedLapic;
-                break;
-            case 0xb or 0x1f:
-                entry.edx = apicId;
                 break;
         }
     }

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Kvm.Abi;
 using Kvm.Client;
+using Kvm.Vmm.Acpi;
 using Kvm.Vmm.Boot;
 using Kvm.Vmm.Bus;
 using Kvm.Vmm.Devices;
@@ -10,7 +11,7 @@ using static Kvm.Abi.Uapi;
 namespace Kvm.Vmm;
 
 /// <summary>
-/// A small PC with one processor: RAM, COM1, clock, keyboard controller, reset ports, debug ports, a PCI bus with host bridge, ISA bridge and power management;
+/// A small PC: processors, RAM, COM1, clock, keyboard controller, reset ports, debug ports, a PCI bus with host bridge, ISA bridge and power management;
 /// interrupt controllers and timer where the kernel has none.
 /// </summary>
 public sealed class Pc : IDisposable
@@ -26,6 +27,10 @@ public sealed class Pc : IDisposable
     private readonly Serial16550 _serial;
     private readonly Pic8259? _pic;
     private readonly Pit8254? _pit;
+    private readonly List<Vcpu> _vcpus = [];
+    private readonly List<VcpuLoop> _loops = [];
+    private readonly IsaBridge _isaBridge = new();
+    private readonly PowerManagement _power;
     private GuestMemory? _firmware;
     private CfiFlash? _variables;
 
@@ -39,6 +44,8 @@ public sealed class Pc : IDisposable
         ArgumentNullException.ThrowIfNull(options);
         if (options.Memory < LeastMemory || options.Memory % PageSize != 0)
             throw new ArgumentOutOfRangeException(nameof(options), options.Memory, "PcOptions.Memory: a PC has at least 1 MiB, in whole pages of 4 KiB");
+        if (options.Processors is < 1 or > PcOptions.MostProcessors)
+            throw new ArgumentOutOfRangeException(nameof(options), options.Processors, $"PcOptions.Processors: 1 to {PcOptions.MostProcessors}");
         Stop = new StopSignal();
         Vm = kvm.CreateVm();
         try
@@ -52,10 +59,10 @@ public sealed class Pc : IDisposable
                 Vm.CreatePit2(KVM_PIT_SPEAKER_DUMMY); // port 0x61 too, by which guests measure their clocks
             }
 
+            if (!HasIrqchip && options.Processors > 1)
+                throw new ArgumentException("PcOptions.Processors: more than one processor needs the kernel's interrupt controllers", nameof(options));
             Ram = new GuestRam(Vm, options.Memory);
-            Vcpu = Vm.CreateVcpu(0);
-            GuestCpuid.Apply(kvm, Vcpu, HasIrqchip, options.PhysicalBits, options.Hyperv);
-            if (options.Hyperv) Vcpu.EnableCap(KVM_CAP_HYPERV_SYNIC2);
+            for (uint id = 0; id < options.Processors; id++) AddProcessor(kvm, id, options);
         }
         catch
         {
@@ -63,7 +70,7 @@ public sealed class Pc : IDisposable
             throw;
         }
 
-        Loop = new VcpuLoop(Vcpu, Ports, Mmio, Stop);
+        foreach (Vcpu vcpu in _vcpus) _loops.Add(new VcpuLoop(vcpu, Ports, Mmio, Stop));
         if (!HasIrqchip)
         {
             _pic = new Pic8259();
@@ -71,17 +78,21 @@ public sealed class Pc : IDisposable
             Loop.Interrupts = _pic;
         }
 
-        FwCfg = new FwCfg(Ram.Size, cpus: 1, Ram);
+        FwCfg = new FwCfg(Ram.Size, (ushort)options.Processors, Ram);
         _serial = new Serial16550(Serial16550.Com1, options.Output, options.Input,
             level => SetLine(Serial16550.Com1Gsi, level));
+        _power = new PowerManagement(Ports, Stop, options.Time);
         AddDevices(options);
     }
 
     /// <summary>The VM, for ioctls that the PC does not make itself.</summary>
     public Vm Vm { get; }
 
-    /// <summary>The only processor, id 0.</summary>
-    public Vcpu Vcpu { get; }
+    /// <summary>The processor that starts, id 0.</summary>
+    public Vcpu Vcpu => _vcpus[0];
+
+    /// <summary>All processors, by id.</summary>
+    public IReadOnlyList<Vcpu> Vcpus => _vcpus;
 
     /// <summary>The guest's memory.</summary>
     public GuestRam Ram { get; }
@@ -95,8 +106,11 @@ public sealed class Pc : IDisposable
     /// <summary>Ends the guest, from any thread.</summary>
     public StopSignal Stop { get; }
 
-    /// <summary>The vCPU's loop: counters, an observer.</summary>
-    public VcpuLoop Loop { get; }
+    /// <summary>The first vCPU's loop.</summary>
+    public VcpuLoop Loop => _loops[0];
+
+    /// <summary>The vCPUs' loops, by id: counters, an observer.</summary>
+    public IReadOnlyList<VcpuLoop> Loops => _loops;
 
     /// <summary>PCI bus 0; functions can be added before the guest runs.</summary>
     public PciConfig Pci { get; } = new();
@@ -108,12 +122,18 @@ public sealed class Pc : IDisposable
     public bool HasIrqchip { get; }
 
     /// <summary>Loads a Linux kernel. See <see cref="LinuxLoader"/>.</summary>
-    public void LoadLinux(BzImage image, LinuxEntry entry, string commandLine, ReadOnlyMemory<byte> initrd = default) =>
+    public void LoadLinux(BzImage image, LinuxEntry entry, string commandLine, ReadOnlyMemory<byte> initrd = default)
+    {
+        StandInForFirmware();
         LinuxLoader.Load(Ram, Vcpu, image, entry, commandLine, initrd);
+    }
 
     /// <summary>Loads a multiboot image. See <see cref="MultibootLoader"/>.</summary>
-    public void LoadMultiboot(ReadOnlyMemory<byte> image, string commandLine, ReadOnlyMemory<byte> module = default) =>
+    public void LoadMultiboot(ReadOnlyMemory<byte> image, string commandLine, ReadOnlyMemory<byte> module = default)
+    {
+        StandInForFirmware();
         MultibootLoader.Load(Ram, Vcpu, image, commandLine, module);
+    }
 
     /// <summary>Puts firmware below 4 GiB, read-only, and a copy of its end below 1 MiB; the vCPU, as it comes out of reset, starts there.</summary>
     /// <param name="image">The firmware.</param>
@@ -142,13 +162,23 @@ public sealed class Pc : IDisposable
         return _variables;
     }
 
-    /// <summary>Runs the guest on the calling thread until it ends, or is interrupted when the time is up.</summary>
+    /// <summary>Runs the guest until it ends, or is interrupted when the time is up: the first processor on the calling thread, each other one on its own.</summary>
     public GuestStop Run(TimeSpan? timeout = null)
     {
         using Timer? timer = timeout is { } limit
             ? new Timer(_ => Stop.Request(GuestStopReason.Interrupted, 0, $"stopped after {limit.TotalSeconds:0.###} s"), null, limit, Timeout.InfiniteTimeSpan)
             : null;
-        return Loop.Run();
+        var others = new Thread[_loops.Count - 1];
+        for (int i = 0; i < others.Length; i++)
+        {
+            VcpuLoop loop = _loops[i + 1];
+            others[i] = new Thread(() => loop.Run()) { Name = $"vcpu {i + 1}", IsBackground = true };
+            others[i].Start();
+        }
+
+        GuestStop stop = Loop.Run();
+        foreach (Thread thread in others) thread.Join();
+        return stop;
     }
 
     /// <summary>Tells COM1 that its input pipe has new bytes.</summary>
@@ -160,9 +190,25 @@ public sealed class Pc : IDisposable
         _pit?.Dispose();
         _variables?.Dispose();
         _firmware?.Dispose();
-        Vcpu?.Dispose();
+        foreach (Vcpu vcpu in _vcpus) vcpu.Dispose();
         Ram?.Dispose();
         Vm.Dispose();
+    }
+
+    private void AddProcessor(KvmSystem kvm, uint id, PcOptions options)
+    {
+        Vcpu vcpu = Vm.CreateVcpu(id);
+        _vcpus.Add(vcpu);
+        GuestCpuid.Apply(kvm, vcpu, HasIrqchip, options.PhysicalBits, options.Hyperv, options.Processors);
+        if (options.Hyperv) vcpu.EnableCap(KVM_CAP_HYPERV_SYNIC2);
+    }
+
+    /// <summary>What firmware does before it starts anything: power management's registers and PCI's interrupts get their places, and tables tell them.</summary>
+    private void StandInForFirmware()
+    {
+        _power.PlaceAt(AcpiTables.PowerPorts);
+        _isaBridge.RouteAll();
+        AcpiTables.Install(Ram, _vcpus.Count, HasIrqchip, AcpiTables.Devices([]));
     }
 
     /// <summary>Drives a GSI of whichever interrupt controller there is.</summary>
@@ -196,8 +242,8 @@ public sealed class Pc : IDisposable
         Ports.Add(PciConfig.Address, 1, Pci);
         Ports.Add(PciConfig.Data, 4, Pci);
         Pci.Add(0, 0, new HostBridge());
-        Pci.Add(1, 0, new IsaBridge());
-        Pci.Add(1, 3, new PowerManagement(Ports, Stop, options.Time));
+        Pci.Add(1, 0, _isaBridge);
+        Pci.Add(1, 3, _power);
 
         var control = new SystemControl(Stop);
         Ports.Add(SystemControl.PortA, 1, control);

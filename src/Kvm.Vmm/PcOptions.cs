@@ -8,6 +8,12 @@ public sealed record PcOptions
     /// <summary>Bytes of RAM; whole pages, at least 1 MiB.</summary>
     public ulong Memory { get; init; } = 128UL << 20;
 
+    /// <summary>Processors: 1 to <see cref="MostProcessors"/>. More than one need the kernel's interrupt controllers.</summary>
+    public int Processors { get; init; } = 1;
+
+    /// <summary>APIC ids have eight bits, and 255 is everybody.</summary>
+    public const int MostProcessors = 255;
+
     /// <summary>What the guest sends through COM1.</summary>
     public PipeWriter? Output { get; init; }
 

@@ -29,8 +29,8 @@ public class LinuxBootTests(ITestOutputHelper output)
                 .And.Contain($"hello from user space on Linux {Version(kernel).Split(' ')[0]}\r\n").And.Contain("reboot: Restarting system");
             run.Output.Should().Contain("x86/fpu: Supporting XSAVE feature 0x004: 'AVX registers'")
                 .And.Contain($"x86/fpu: Enabled xstate features {(cpu == "intel" ? "0x207" : "0x7")}, context size is").And.Contain("using 'compacted' format.");
-            run.Errors.Should().Contain("guest reset through the keyboard controller");
-            run.ExitCode.Should().Be(ExitCode.Success);
+            run.Errors.Should().Contain("guest reset through port 0xcf9");
+            run.ExitCode.Should().Be(ExitCode.Reset);
         }
         finally
         {
@@ -53,7 +53,7 @@ public class LinuxBootTests(ITestOutputHelper output)
             IsLinux(run.Output, "Microsoft Hyper-V");
             run.Output.Should().Contain("Hyper-V: Using hypercall for remote TLB flush").And.Contain("Hyper-V: Using IPI hypercalls").And.Contain("Hyper-V: Using enlightened APIC (xapic mode)")
                 .And.Contain("clocksource: Switched to clocksource hyperv_clocksource_tsc_page").And.Contain("Run /init as init process").And.Contain("hello from user space on Linux");
-            run.ExitCode.Should().Be(ExitCode.Success);
+            run.ExitCode.Should().Be(ExitCode.Reset);
         }
         finally
         {
@@ -76,7 +76,7 @@ public class LinuxBootTests(ITestOutputHelper output)
             Write(run);
             IsLinux(run.Output);
             run.Output.Should().Contain("Run /init as init process").And.Contain("hello from user space on Linux").And.Contain("reboot: Restarting system");
-            run.ExitCode.Should().Be(ExitCode.Success);
+            run.ExitCode.Should().Be(ExitCode.Reset);
         }
         finally
         {

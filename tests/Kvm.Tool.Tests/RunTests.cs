@@ -78,7 +78,7 @@ public class RunTests
     }
 
     [Theory, MemberData(nameof(Cpus))]
-    public void Reset_gives_0(string cpu)
+    public void Reset_gives_10(string cpu)
     {
         using var guest = new MultibootGuest(c =>
         {
@@ -87,7 +87,7 @@ public class RunTests
             c.hlt();
         });
         ToolRun run = Run(guest, cpu);
-        run.ExitCode.Should().Be(ExitCode.Success, run.Errors);
+        run.ExitCode.Should().Be(ExitCode.Reset, run.Errors);
         run.Errors.Should().Contain("reset");
     }
 

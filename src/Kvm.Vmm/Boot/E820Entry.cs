@@ -6,14 +6,14 @@ namespace Kvm.Vmm.Boot;
 [StructLayout(LayoutKind.Sequential, Pack = 1)]
 public record struct E820Entry(ulong Address, ulong Size, E820Type Type)
 {
-    /// <summary>The map of a PC with that much RAM: its first 640 KiB less the EBDA, the BIOS area, and RAM from 1 MiB.</summary>
+    /// <summary>The map of a PC with that much RAM: its first 640 KiB less the EBDA, ACPI tables and BIOS, and RAM from 1 MiB.</summary>
     public static E820Entry[] Map(GuestRam ram)
     {
         var map = new List<E820Entry>
         {
             new(0, RealModeMemory.EbdaStart, E820Type.Ram),
             new(RealModeMemory.EbdaStart, 0xa0000 - RealModeMemory.EbdaStart, E820Type.Reserved),
-            new(0xf0000, 0x10000, E820Type.Reserved),
+            new(Acpi.AcpiTables.RootPointer, 0x20000, E820Type.Reserved),
             new(0x100000, ram.LowSize - 0x100000, E820Type.Ram),
         };
         if (ram.HighSize > 0) map.Add(new(GuestRam.HoleEnd, ram.HighSize, E820Type.Ram));

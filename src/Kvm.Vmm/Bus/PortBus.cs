@@ -1,11 +1,12 @@
 namespace Kvm.Vmm.Bus;
 
 /// <summary>The 64 Ki I/O ports: who answers at which.</summary>
-/// <remarks>Devices are registered before the guest runs; accesses then need no lock. A device whose ports the guest moves does so in its own vCPU's access.</remarks>
+/// <remarks>One access at a time reaches a device, from whichever vCPU. Devices are registered before the guest runs, but their ports may move at any time.</remarks>
 public sealed class PortBus
 {
     private readonly byte[] _owner = new byte[0x10000];
-    private readonly List<IPortDevice?> _devices = [null];
+    private readonly IPortDevice?[] _devices = new IPortDevice?[byte.MaxValue + 1]; // the first is nobody
+    private int _count = 1;
 
     /// <summary>An access that nobody answered: port, size, is a write. For diagnostics.</summary>
     public Action<ushort, int, bool>? Unclaimed { get; set; }
@@ -20,7 +21,7 @@ public sealed class PortBus
         Span<byte> range = _owner.AsSpan(first, count);
         int taken = range.IndexOfAnyExcept((byte)0);
         if (taken >= 0) throw new InvalidOperationException($"port 0x{first + taken:x} already belongs to {_devices[range[taken]]!.GetType().Name}");
-        if (!_devices.Contains(device) && _devices.Count > byte.MaxValue) throw new InvalidOperationException("more than 255 port devices");
+        if (_count > byte.MaxValue && Array.IndexOf(_devices, device) < 0) throw new InvalidOperationException("more than 255 port devices");
         TryAdd(first, count, device);
     }
 
@@ -28,25 +29,31 @@ public sealed class PortBus
     public bool TryAdd(ushort first, int count, IPortDevice device)
     {
         if (first + count > 0x10000) return false;
-        Span<byte> range = _owner.AsSpan(first, count);
-        if (range.ContainsAnyExcept((byte)0)) return false;
-        int index = _devices.IndexOf(device);
-        if (index < 0)
+        lock (_owner)
         {
-            if (_devices.Count > byte.MaxValue) return false;
-            index = _devices.Count;
-            _devices.Add(device);
-        }
+            Span<byte> range = _owner.AsSpan(first, count);
+            if (range.ContainsAnyExcept((byte)0)) return false;
+            int index = Array.IndexOf(_devices, device);
+            if (index < 0)
+            {
+                if (_count > byte.MaxValue) return false;
+                index = _count++;
+                _devices[index] = device;
+            }
 
-        range.Fill((byte)index);
-        return true;
+            range.Fill((byte)index);
+            return true;
+        }
     }
 
     /// <summary>Takes those of the ports from a device that it has.</summary>
     public void Remove(ushort first, int count, IPortDevice device)
     {
-        int index = _devices.IndexOf(device);
-        if (index > 0) _owner.AsSpan(first, Math.Min(count, 0x10000 - first)).Replace((byte)index, (byte)0);
+        int index = Array.IndexOf(_devices, device);
+        lock (_owner)
+        {
+            if (index > 0) _owner.AsSpan(first, Math.Min(count, 0x10000 - first)).Replace((byte)index, (byte)0);
+        }
     }
 
     /// <summary>IN of <paramref name="data"/>'s size. Nobody there: all ones.</summary>
@@ -59,8 +66,14 @@ public sealed class PortBus
         }
 
         data.Fill(0xff);
-        if (_devices[_owner[port]] is { } device) device.Read(port, data);
-        else Unclaimed?.Invoke(port, data.Length, false);
+        if (_devices[_owner[port]] is { } device)
+        {
+            lock (device) device.Read(port, data);
+        }
+        else
+        {
+            Unclaimed?.Invoke(port, data.Length, false);
+        }
     }
 
     /// <summary>OUT. Nobody there: lost.</summary>
@@ -72,8 +85,14 @@ public sealed class PortBus
             return;
         }
 
-        if (_devices[_owner[port]] is { } device) device.Write(port, data);
-        else Unclaimed?.Invoke(port, data.Length, true);
+        if (_devices[_owner[port]] is { } device)
+        {
+            lock (device) device.Write(port, data);
+        }
+        else
+        {
+            Unclaimed?.Invoke(port, data.Length, true);
+        }
     }
 
     /// <summary>A wide access to a device of 8-bit registers goes beyond it: the bus makes bytes of it, each for the port's own device.</summary>

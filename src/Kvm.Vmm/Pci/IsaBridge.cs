@@ -16,4 +16,13 @@ public sealed class IsaBridge : PciFunction
         Config[XBus] = 0x03;
         SetWritable(XBus, 0xff, 0x01);
     }
+
+    /// <summary>The ISA interrupt that one of the four lines, 0 to 3, is routed to; null: none.</summary>
+    public uint? Route(int line) => (Config[PirqA + line] & NotRouted) == 0 ? Config[PirqA + line] & 0x0fu : null;
+
+    /// <summary>Routes the four lines as PC firmware does.</summary>
+    public void RouteAll() => Write(PirqA, StandardRoutes);
+
+    /// <summary>The ISA interrupts of the four lines, as PC firmware has it.</summary>
+    public static ReadOnlySpan<byte> StandardRoutes => [10, 10, 11, 11];
 }

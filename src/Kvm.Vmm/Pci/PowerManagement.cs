@@ -14,13 +14,16 @@ public sealed class PowerManagement : PciFunction, IPortDevice
     public const ushort ApmPort = 0xb2;
     /// <summary>Control and status.</summary>
     public const int ApmPorts = 2;
+    /// <summary>What the control port takes to switch ACPI on.</summary>
+    public const byte AcpiEnable = 0xf1;
+    /// <summary>What the control port takes to switch ACPI off.</summary>
+    public const byte AcpiDisable = 0xf0;
     /// <summary>Hz.</summary>
     public const long TimerFrequency = 3_579_545;
 
     private const int Base = 0x40, DeviceActivityB = 0x58, Misc = 0x80;
     private const int Ports = 64, Pm1Status = 0, Pm1Enable = 2, Pm1Control = 4, Timer = 8;
     private const ushort SciEnable = 1 << 0, SleepEnable = 1 << 13;
-    private const byte AcpiEnable = 0xf1, AcpiDisable = 0xf0;
 
     private readonly PortBus _bus;
     private readonly StopSignal _stop;
@@ -50,6 +53,13 @@ public sealed class PowerManagement : PciFunction, IPortDevice
 
     /// <summary>The timer's value now.</summary>
     public uint TimerValue => (uint)((Int128)(_time.GetTimestamp() - _epoch) * TimerFrequency / _time.TimestampFrequency) & 0xffffff;
+
+    /// <summary>Decodes the registers from a port on, a multiple of 64, as firmware would have it.</summary>
+    public void PlaceAt(ushort port)
+    {
+        Write(Base, BitConverter.GetBytes((uint)port | 1));
+        Write(Misc, [1]);
+    }
 
     /// <inheritdoc/>
     protected override void OnWritten(int offset, int length)
