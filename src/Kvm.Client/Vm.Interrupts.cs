@@ -50,6 +50,9 @@ public sealed unsafe partial class Vm
         return line.status;
     }
 
+    /// <summary>The last table of <see cref="SetGsiRouting"/>, which the kernel can't be asked for; null before the first.</summary>
+    public IReadOnlyList<kvm_irq_routing_entry>? GsiRouting { get; private set; }
+
     /// <summary>KVM_SET_GSI_ROUTING: replaces the whole table.</summary>
     public void SetGsiRouting(ReadOnlySpan<kvm_irq_routing_entry> entries)
     {
@@ -57,6 +60,7 @@ public sealed unsafe partial class Vm
         argument.Header.nr = (uint)entries.Length;
         entries.CopyTo(argument.Elements);
         Fd.Ioctl(KVM_SET_GSI_ROUTING, argument.Address);
+        GsiRouting = entries.ToArray();
     }
 
     /// <summary>KVM_SIGNAL_MSI.</summary>

@@ -12,6 +12,9 @@ internal sealed class SmpVm : IDisposable
         foreach (Vcpu vcpu in Vcpus) Guest.SetUp(vcpu);
     }
 
+    /// <summary>A VM of the same make, for a saved state.</summary>
+    public static SmpVm Empty(IKvmBackend backend, int vcpus) => new(KvmSystem.Open(backend), vcpus);
+
     private SmpVm(KvmSystem system, int vcpus)
     {
         System = system;
