@@ -1,6 +1,7 @@
 using System.Globalization;
 using Kvm.Benchmarks.Api;
 using Kvm.Benchmarks.Engine;
+using Kvm.Benchmarks.Growth;
 
 switch (args.FirstOrDefault())
 {
@@ -18,6 +19,10 @@ switch (args.FirstOrDefault())
     case "api":
         ApiCosts.Report(Console.Out, args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 5, args.Length > 2 ? int.Parse(args[2], CultureInfo.InvariantCulture) : 200_000, args.Length > 3 ? args[3] : "");
         return 0;
+    // growth [full|small [name]]: costs with more and more slots, vCPUs, VMs and pages; with a name only what contains it.
+    case "growth":
+        GrowthReport.Print(Console.Out, args.Length > 1 && args[1] == "small" ? GrowthSizes.Small : GrowthSizes.Full, args.Length > 2 ? args[2] : "");
+        return 0;
     // bochs-once kernel: the same kernel on Bochs, CPU seconds.
     case "bochs-once":
         Console.WriteLine(BochsRun.Once(EngineKernel.Get(args[1])).ToString("F4", CultureInfo.InvariantCulture));
@@ -30,6 +35,6 @@ switch (args.FirstOrDefault())
         EngineVersus.Report(args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 3, "qemu", QemuRun.Once, args.Length > 2 ? args[2..] : []);
         return 0;
     default:
-        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | bochs-once kernel | engine-vs-bochs [rounds [kernel ...]] | engine-vs-qemu [rounds [kernel ...]] | api [rounds [exits [name]]]");
+        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | bochs-once kernel | engine-vs-bochs [rounds [kernel ...]] | engine-vs-qemu [rounds [kernel ...]] | api [rounds [exits [name]]] | growth [full|small [name]]");
         return 2;
 }

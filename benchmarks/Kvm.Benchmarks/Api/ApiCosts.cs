@@ -1,10 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Runtime.CompilerServices;
-using Iced.Intel;
-using Kvm.Abi;
 using Kvm.Client;
-using static Iced.Intel.AssemblerRegisters;
 
 namespace Kvm.Benchmarks.Api;
 
@@ -14,14 +10,13 @@ namespace Kvm.Benchmarks.Api;
 /// </summary>
 internal static class ApiCosts
 {
-    private const ulong Code = 0x1000;
     private static readonly string[] Vendors = ["intel", "amd"];
 
     public static void Report(TextWriter to, int rounds, int exits, string only)
     {
         foreach ((string name, Func<string, double> measure, string unit) in new (string, Func<string, double>, string)[]
         {
-            ("PIO exit to user space and back", v => ExitCost(v, OutLoop(), exits), "ns"),
+            ("PIO exit to user space and back", v => ExitCost(v, Programs.OutLoop(), exits), "ns"),
             ("CPUID exit handled in the kernel", v => InKernelCost(v, exits), "ns"),
             ("x2APIC EOI", v => IrqCosts.Eoi(v, exits), "ns"),
             ("irqfd to handler to ioeventfd", v => IrqCosts.RoundTrip(v, Math.Max(100, exits / 20)), "ns"),
@@ -51,16 +46,6 @@ internal static class ApiCosts
         return values[values.Count / 2];
     }
 
-    /// <summary>16-bit: mov dx, 0xe9; again: out dx, al; jmp again.</summary>
-    private static byte[] OutLoop() => Assemble(a =>
-    {
-        Label again = a.CreateLabel();
-        a.mov(dx, 0xe9);
-        a.Label(ref again);
-        a.@out(dx, al);
-        a.jmp(again);
-    });
-
     private static double ExitCost(string vendor, byte[] program, int exits)
     {
         using var guest = new Guest(vendor, program);
@@ -80,7 +65,7 @@ internal static class ApiCosts
 
     private static double BytesPerExit(string vendor, int exits)
     {
-        using var guest = new Guest(vendor, OutLoop());
+        using var guest = new Guest(vendor, Programs.OutLoop());
         guest.Run(1000);
         long before = GC.GetAllocatedBytesForCurrentThread();
         guest.Run(exits);
@@ -90,23 +75,8 @@ internal static class ApiCosts
     /// <summary>A loop of CPUID and one OUT per 1,000: the price of the loop without CPUID is taken off.</summary>
     private static double InKernelCost(string vendor, int exits)
     {
-        byte[] With(bool cpuid) => Assemble(a =>
-        {
-            Label outer = a.CreateLabel(), inner = a.CreateLabel();
-            a.Label(ref outer);
-            a.mov(si, 1000);
-            a.Label(ref inner);
-            a.xor(eax, eax);
-            a.xor(ecx, ecx);
-            if (cpuid) a.cpuid();
-            a.dec(si);
-            a.jne(inner);
-            a.mov(dx, 0xe9);
-            a.@out(dx, al);
-            a.jmp(outer);
-        });
         int rounds = Math.Max(1, exits / 1000);
-        double with = ExitCost(vendor, With(true), rounds), without = ExitCost(vendor, With(false), rounds);
+        double with = ExitCost(vendor, Programs.CpuidLoop(true), rounds), without = ExitCost(vendor, Programs.CpuidLoop(false), rounds);
         return (with - without) / 1000;
     }
 
@@ -118,7 +88,7 @@ internal static class ApiCosts
         long start = Stopwatch.GetTimestamp();
         for (int i = 0; i < times; i++)
         {
-            using var guest = new Guest(kvm, OutLoop());
+            using var guest = new Guest(kvm, Programs.OutLoop());
             guest.Run(1);
         }
         return Stopwatch.GetElapsedTime(start).TotalMicroseconds / times;
@@ -129,7 +99,7 @@ internal static class ApiCosts
         IKvmBackend backend = KvmBackend.ByName("model", vendor);
         using KvmSystem kvm = KvmSystem.Open(backend);
         var guests = new List<Guest>(count);
-        byte[] program = OutLoop();
+        byte[] program = Programs.OutLoop();
         long start = Stopwatch.GetTimestamp();
         for (int i = 0; i < count; i++)
         {
@@ -140,61 +110,5 @@ internal static class ApiCosts
         foreach (Guest guest in guests) guest.Run(1); // all of them still run
         foreach (Guest guest in guests) guest.Dispose();
         return cost;
-    }
-
-    private static byte[] Assemble(Action<Assembler> program)
-    {
-        var assembler = new Assembler(16);
-        program(assembler);
-        var stream = new MemoryStream();
-        assembler.Assemble(new StreamCodeWriter(stream), Code);
-        return stream.ToArray();
-    }
-
-    /// <summary>A VM with one page of 16-bit code and one vCPU.</summary>
-    private sealed class Guest : IDisposable
-    {
-        private readonly KvmSystem? _own;
-        private readonly Vm _vm;
-        private readonly GuestMemory _ram;
-        private readonly Vcpu _vcpu;
-
-        public Guest(string vendor, byte[] program)
-            : this(KvmSystem.Open(KvmBackend.ByName("model", vendor)), program, own: true)
-        {
-        }
-
-        public Guest(KvmSystem kvm, byte[] program, bool own = false)
-        {
-            _own = own ? kvm : null;
-            _vm = kvm.CreateVm();
-            _ram = _vm.MapMemory(0, Code, 0x1000);
-            program.CopyTo(_ram.Span);
-            _vcpu = _vm.CreateVcpu(0);
-            kvm_sregs sregs = _vcpu.SRegs;
-            sregs.cs.selector = 0;
-            sregs.cs.@base = 0;
-            _vcpu.SRegs = sregs;
-            _vcpu.Regs = new kvm_regs { rip = Code, rflags = 2 };
-        }
-
-        /// <remarks>Optimized from the start: what is measured is the API, not this loop's way through the tiers.</remarks>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        public void Run(int exits)
-        {
-            for (int i = 0; i < exits; i++)
-            {
-                VcpuExit exit = _vcpu.Run();
-                if (exit.Reason != Uapi.KVM_EXIT_IO) throw new InvalidOperationException($"exit {exit.Reason} instead of KVM_EXIT_IO");
-            }
-        }
-
-        public void Dispose()
-        {
-            _vcpu.Dispose();
-            _ram.Dispose();
-            _vm.Dispose();
-            _own?.Dispose();
-        }
     }
 }

@@ -14,7 +14,7 @@ public sealed partial class Host
     private readonly List<HotplugState> _hotplugStates = [];
     private readonly List<SyscoreOps> _syscore = [];
     private readonly List<Action> _rebootNotifiers = [];
-    private readonly List<Func<PmEvent, KvmResult>> _pmNotifiers = [];
+    private readonly LinkedList<Func<PmEvent, KvmResult>> _pmNotifiers = [];
 
     /// <summary>
     /// cpuhp_setup_state_nocalls for a state of the STARTING section: the callbacks run on the CPU that comes or goes, interrupts off; they are not called for
@@ -73,8 +73,9 @@ public sealed partial class Host
     /// <summary>register_pm_notifier: told before tasks are frozen and after they are thawed.</summary>
     public IDisposable RegisterPmNotifier(Func<PmEvent, KvmResult> notifier)
     {
-        lock (_pmNotifiers) _pmNotifiers.Insert(0, notifier);
-        return new Removal(() => { lock (_pmNotifiers) _pmNotifiers.Remove(notifier); });
+        LinkedListNode<Func<PmEvent, KvmResult>> node;
+        lock (_pmNotifiers) node = _pmNotifiers.AddFirst(notifier);
+        return new Removal(() => { lock (_pmNotifiers) _pmNotifiers.Remove(node); });
     }
 
     /// <summary>Takes a CPU offline: its occupant is preempted, teardown callbacks run on it. -EBUSY for the last one, -EINVAL when it is offline.</summary>
@@ -212,7 +213,7 @@ public sealed partial class Host
         caller.ReturnToCpu();
     }
 
-    private static T[] Snapshot<T>(List<T> list)
+    private static T[] Snapshot<T>(ICollection<T> list)
     {
         lock (list) return [.. list];
     }

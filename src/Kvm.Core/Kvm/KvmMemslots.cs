@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Kvm.Collections;
 
 namespace Kvm.Core;
 
@@ -6,11 +7,12 @@ namespace Kvm.Core;
 /// struct kvm_memslots: one set of slots, found by frame number, by id and by process address. Only the inactive set of a VM is ever changed, and only when no
 /// reader can still see it, so readers take no lock.
 /// </summary>
+/// <remarks>As in Linux a change takes a time that is logarithmic in the slots: a tree by frame, one by process address, a hash by id.</remarks>
 public sealed class KvmMemslots
 {
     private readonly Dictionary<short, KvmMemorySlot> _byId = [];
-    private KvmMemorySlot[] _byGfn = new KvmMemorySlot[8];
-    private int _count;
+    private IntervalTree<KvmMemorySlot> _byGfn = IntervalTree<KvmMemorySlot>.Empty;
+    private IntervalTree<KvmMemorySlot> _byHva = IntervalTree<KvmMemorySlot>.Empty;
     private KvmMemorySlot? _lastUsed;
 
     internal KvmMemslots(int nodeIndex, ulong generation)
@@ -26,13 +28,21 @@ public sealed class KvmMemslots
     public int NodeIndex { get; }
 
     /// <summary>Slots in the set.</summary>
-    public int Count => _count;
+    public int Count => _byGfn.Count;
 
     /// <summary>kvm_memslots_empty.</summary>
-    public bool IsEmpty => _count == 0;
+    public bool IsEmpty => Count == 0;
 
     /// <summary>The slots in order of their first frame.</summary>
-    public ReadOnlySpan<KvmMemorySlot> ByGfn => new(_byGfn, 0, _count);
+    public IReadOnlyList<KvmMemorySlot> ByGfn
+    {
+        get
+        {
+            var slots = new List<KvmMemorySlot>(Count);
+            foreach (KvmMemorySlot slot in _byGfn.All) slots.Add(slot);
+            return slots;
+        }
+    }
 
     /// <summary>id_to_memslot, or null.</summary>
     public KvmMemorySlot? ById(int id) => _byId.GetValueOrDefault((short)id);
@@ -49,54 +59,27 @@ public sealed class KvmMemslots
     /// <summary>search_memslots: without the cache. With <paramref name="approx"/> the nearest slot below, or the lowest one.</summary>
     public KvmMemorySlot? Search(ulong gfn, bool approx = false)
     {
-        int lo = 0, hi = _count - 1, below = -1;
-        while (lo <= hi)
+        KvmMemorySlot? below = _byGfn.Floor(gfn);
+        if (below is not null && below.Contains(gfn))
         {
-            int mid = (lo + hi) >>> 1;
-            if (_byGfn[mid].BaseGfn <= gfn)
-            {
-                below = mid;
-                lo = mid + 1;
-            }
-            else
-            {
-                hi = mid - 1;
-            }
+            _lastUsed = below;
+            return below;
         }
 
-        if (below >= 0 && _byGfn[below].Contains(gfn))
-        {
-            _lastUsed = _byGfn[below];
-            return _byGfn[below];
-        }
-
-        if (!approx || _count == 0) return null;
-        return _byGfn[Math.Max(below, 0)];
+        return approx ? below ?? _byGfn.First : null;
     }
 
     /// <summary>kvm_for_each_memslot_in_gfn_range: slots that intersect [start, end), in order.</summary>
+    internal IntervalTree<KvmMemorySlot>.Query GfnRange(ulong start, ulong end) => start < end ? _byGfn.Overlapping(start, end - 1) : default;
+
+    /// <inheritdoc cref="GfnRange"/>
     public IEnumerable<KvmMemorySlot> InGfnRange(ulong start, ulong end)
     {
-        KvmMemorySlot[] slots = _byGfn;
-        int count = _count;
-        for (int i = 0; i < count; i++)
-        {
-            if (slots[i].BaseGfn >= end) yield break;
-            if (slots[i].EndGfn > start) yield return slots[i];
-        }
+        foreach (KvmMemorySlot slot in GfnRange(start, end)) yield return slot;
     }
 
     /// <summary>kvm_for_each_memslot_in_hva_range: slots whose process memory intersects [start, last].</summary>
-    public IEnumerable<KvmMemorySlot> InHvaRange(ulong start, ulong last)
-    {
-        KvmMemorySlot[] slots = _byGfn;
-        int count = _count;
-        for (int i = 0; i < count; i++)
-        {
-            KvmMemorySlot s = slots[i];
-            if (s.UserspaceAddr <= last && s.UserspaceAddr + (s.Npages << KvmLimits.PageShift) - 1 >= start) yield return s;
-        }
-    }
+    internal IntervalTree<KvmMemorySlot>.Query HvaRange(ulong start, ulong last) => _byHva.Overlapping(start, last);
 
     /// <summary>Replaces <paramref name="old"/> by <paramref name="next"/>; null adds or removes. The set must be inactive.</summary>
     internal void Replace(KvmMemorySlot? old, KvmMemorySlot? next)
@@ -105,31 +88,15 @@ public sealed class KvmMemslots
         {
             _byId.Remove(old.Id);
             if (_lastUsed == old) _lastUsed = next;
-            if (next is not null && old.BaseGfn == next.BaseGfn)
-            {
-                _byGfn[IndexOf(old)] = next;
-                _byId[next.Id] = next;
-                return;
-            }
-
-            int at = IndexOf(old);
-            Array.Copy(_byGfn, at + 1, _byGfn, at, _count - at - 1);
-            _byGfn[--_count] = null!;
+            int before = Count;
+            _byGfn = _byGfn.Remove(old.BaseGfn);
+            if (Count == before) throw new InvalidOperationException("BUG: slot is not in the set.");
+            _byHva = _byHva.Remove(old.UserspaceAddr, (ushort)old.Id);
         }
 
         if (next is null) return;
         _byId[next.Id] = next;
-        if (_count == _byGfn.Length) Array.Resize(ref _byGfn, _count * 2);
-        int i = _count;
-        while (i > 0 && _byGfn[i - 1].BaseGfn > next.BaseGfn) i--;
-        Array.Copy(_byGfn, i, _byGfn, i + 1, _count - i);
-        _byGfn[i] = next;
-        _count++;
-    }
-
-    private int IndexOf(KvmMemorySlot slot)
-    {
-        int i = Array.IndexOf(_byGfn, slot, 0, _count);
-        return i >= 0 ? i : throw new InvalidOperationException("BUG: slot is not in the set.");
+        _byGfn = _byGfn.Add(next.BaseGfn, next.EndGfn - 1, next);
+        _byHva = _byHva.Add(next.UserspaceAddr, next.UserspaceAddr + (next.Npages << KvmLimits.PageShift) - 1, next, (ushort)next.Id);
     }
 }

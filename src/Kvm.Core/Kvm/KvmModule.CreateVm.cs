@@ -67,7 +67,7 @@ public sealed partial class KvmModule
         r = Arch.PostInitVm(vm);
         if (r.IsError) goto out_err;
         using (_kvmLock.Enter())
-            lock (_vmList) _vmList.Insert(0, vm);
+            lock (_vmList) vm.VmListNode = _vmList.AddFirst(vm);
         PreemptNotifierInc();
         vm.PmNotifier = Host.RegisterPmNotifier(state => Arch.PmNotifier(vm, state));
         result = vm;
@@ -106,7 +106,7 @@ public sealed partial class KvmModule
         DestroyVmDebugfs(vm);
         Arch.SyncEvents(vm);
         using (_kvmLock.Enter())
-            lock (_vmList) _vmList.Remove(vm);
+            lock (_vmList) _vmList.Remove(vm.VmListNode!);
         Arch.PreDestroyVm(vm);
         vm.FreeIrqRouting();
         vm.DestroyBuses();

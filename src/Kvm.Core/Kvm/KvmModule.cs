@@ -7,7 +7,7 @@ public sealed partial class KvmModule : HostModule
 {
     private readonly RawSpinLock _kvmCountLock = new();
     private readonly KernelMutex _kvmLock = new();
-    private readonly List<KvmVm> _vmList = [];
+    private readonly LinkedList<KvmVm> _vmList = [];
     private int _hardwareEnableFailed;
     private int _kvmUsageCount;
 

@@ -116,7 +116,7 @@ public abstract unsafe partial class KvmVm
     [KernelFunction("kvm_check_memslot_overlap", File = "virt/kvm/kvm_main.c")]
     private static bool Overlaps(KvmMemslots slots, int id, ulong start, ulong end)
     {
-        foreach (KvmMemorySlot slot in slots.InGfnRange(start, end))
+        foreach (KvmMemorySlot slot in slots.GfnRange(start, end))
             if (slot.Id != id) return true;
         return false;
     }

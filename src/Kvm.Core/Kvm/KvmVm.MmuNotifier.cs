@@ -119,7 +119,7 @@ public abstract unsafe partial class KvmVm
     {
         for (int i = 0; i < KvmLimits.KVM_ADDRESS_SPACE_NUM; i++)
         {
-            foreach (KvmMemorySlot slot in Memslots(i).InHvaRange(start, end - 1))
+            foreach (KvmMemorySlot slot in Memslots(i).HvaRange(start, end - 1))
             {
                 ulong from = Math.Max(start, slot.UserspaceAddr);
                 ulong to = Math.Min(end, slot.UserspaceAddr + (slot.Npages << KvmLimits.PageShift));

@@ -99,6 +99,9 @@ public abstract unsafe partial class KvmVm : IMmuNotifier
 
     internal IDisposable? PmNotifier { get; set; }
 
+    /// <summary>vm_list.</summary>
+    internal LinkedListNode<KvmVm>? VmListNode { get; set; }
+
     /// <summary>The VM's directory in debugfs, or null.</summary>
     public string? DebugfsDirectory { get; internal set; }
 

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Runtime.CompilerServices;
+using Kvm.Collections;
 using Kvm.Interop;
 
 namespace Kvm.Core;
@@ -12,10 +13,12 @@ public sealed unsafe class Mm
 {
     private readonly KernelMutex _mmapLock = new();
     private readonly object _gate = new();
-    private readonly List<IMmuNotifier> _notifiers = [];
+    private readonly LinkedList<IMmuNotifier> _notifiers = [];
+    private readonly Dictionary<IMmuNotifier, LinkedListNode<IMmuNotifier>> _notifierNodes = new(ReferenceEqualityComparer.Instance);
+    private IMmuNotifier[]? _notifierArray = []; // the list as an array; null: made anew when it is needed
     private readonly Srcu _readers;
-    private Vma[] _vmas = []; // sorted by Start; replaced as a whole, so that readers need no lock
-    private (ulong Start, ulong End, bool Writable)[] _foreign = [];
+    private IntervalTree<Vma> _vmas = IntervalTree<Vma>.Empty; // replaced as a whole, so that readers need no lock
+    private IntervalTree<Foreign> _foreign = IntervalTree<Foreign>.Empty;
 
     internal Mm(Host host)
     {
@@ -26,27 +29,22 @@ public sealed unsafe class Mm
     public Host Host { get; }
 
     /// <summary>The mappings, by address.</summary>
-    public IReadOnlyList<Vma> Vmas => _vmas;
+    public IReadOnlyList<Vma> Vmas
+    {
+        get
+        {
+            IntervalTree<Vma> vmas = Volatile.Read(ref _vmas);
+            var list = new List<Vma>(vmas.Count);
+            foreach (Vma vma in vmas.All) list.Add(vma);
+            return list;
+        }
+    }
 
     /// <summary>True when the process has exited.</summary>
     public bool Dead { get; private set; }
 
     /// <summary>find_vma: the mapping that contains the address, or null.</summary>
-    public Vma? Find(ulong address)
-    {
-        Vma[] vmas = Volatile.Read(ref _vmas);
-        int lo = 0, hi = vmas.Length - 1;
-        while (lo <= hi)
-        {
-            int mid = (lo + hi) >>> 1;
-            Vma vma = vmas[mid];
-            if (address < vma.Start) hi = mid - 1;
-            else if (address >= vma.End) lo = mid + 1;
-            else return vma;
-        }
-
-        return null;
-    }
+    public Vma? Find(ulong address) => Volatile.Read(ref _vmas).Find(address);
 
     /// <summary>SIGBUS's number.</summary>
     public const int SIGBUS = 7;
@@ -74,8 +72,8 @@ public sealed unsafe class Mm
     {
         if (!UserMemory.AccessOk(hva, 1)) return 0;
         if (Find(hva) is { } vma) return (write ? vma.Writable : vma.Readable) && vma.HasPage(hva) ? hva : 0;
-        foreach (var (start, end, writable) in Volatile.Read(ref _foreign))
-            if (hva >= start && hva < end) return !write || writable ? hva : 0;
+        foreach (Foreign piece in Volatile.Read(ref _foreign).Overlapping(hva, hva))
+            if (!write || piece.Writable) return hva;
         return Adopt(hva, write) ? hva : 0;
     }
 
@@ -86,7 +84,12 @@ public sealed unsafe class Mm
         using var _ = Tracing.FunctionTrace.Enter("__mmu_notifier_register");
         if (Host.Faults.ShouldFail("mmu_notifier_register")) return HostTask.Current.FatalSignalPending ? Abi.Errno.EINTR : Abi.Errno.ENOMEM;
         if (HostTask.Current.FatalSignalPending) return Abi.Errno.EINTR;
-        lock (_notifiers) _notifiers.Add(notifier);
+        lock (_notifiers)
+        {
+            _notifierNodes.Add(notifier, _notifiers.AddLast(notifier));
+            _notifierArray = null;
+        }
+
         return 0;
     }
 
@@ -96,7 +99,13 @@ public sealed unsafe class Mm
     {
         using var _ = Tracing.FunctionTrace.Enter("mmu_notifier_unregister");
         bool was;
-        lock (_notifiers) was = _notifiers.Remove(notifier);
+        lock (_notifiers)
+        {
+            was = _notifierNodes.Remove(notifier, out LinkedListNode<IMmuNotifier>? node);
+            if (was) _notifiers.Remove(node!);
+            _notifierArray = null;
+        }
+
         if (was) notifier.Release();
         Tracing.FunctionTrace.Leaf("synchronize_srcu");
     }
@@ -110,7 +119,7 @@ public sealed unsafe class Mm
     public void Invalidate(ulong start, ulong end, Action? change = null)
     {
         IMmuNotifier[] notifiers;
-        lock (_notifiers) notifiers = [.. _notifiers];
+        lock (_notifiers) notifiers = _notifierArray ??= [.. _notifiers];
         foreach (IMmuNotifier n in notifiers) n.InvalidateRangeStart(start, end);
         change?.Invoke();
         foreach (IMmuNotifier n in notifiers) n.InvalidateRangeEnd(start, end);
@@ -119,7 +128,7 @@ public sealed unsafe class Mm
     internal void Announce(IHostRam ram)
     {
         foreach (Vma vma in Vmas) ram.Add(vma.Start, vma.Length);
-        foreach (var (start, end, _) in _foreign) ram.Add(start, end - start);
+        foreach (Foreign piece in _foreign.All) ram.Add(piece.Start, piece.Length);
     }
 
     /// <summary>mmap: 0 when the system has no room.</summary>
@@ -156,7 +165,7 @@ public sealed unsafe class Mm
             file.Get();
         }
 
-        lock (_gate) Publish([.. _vmas.Append(vma).OrderBy(v => v.Start)]);
+        lock (_gate) Publish(_vmas.Add(vma.Start, vma.End - 1, vma));
         Host.Ram?.Add(vma.Start, length);
         return vma.Start;
     }
@@ -246,7 +255,11 @@ public sealed unsafe class Mm
 
     private Vma[] Overlapping(ulong start, ulong end)
     {
-        lock (_gate) return [.. _vmas.Where(v => v.Start < end && v.End > start)];
+        if (start >= end) return [];
+        var hit = new List<Vma>();
+        lock (_gate)
+            foreach (Vma vma in _vmas.Overlapping(start, end - 1)) hit.Add(vma);
+        return [.. hit];
     }
 
     /// <summary>Puts in a mapping's place what is left of it outside the range, and a changed piece inside. Their memory is RAM before the whole stops being it.</summary>
@@ -259,8 +272,9 @@ public sealed unsafe class Mm
         foreach (Vma piece in pieces) Host.Ram?.Add(piece.Start, piece.Length);
         lock (_gate)
         {
-            int at = Array.IndexOf(_vmas, v);
-            Publish([.. _vmas[..at], .. pieces, .. _vmas[(at + 1)..]]);
+            IntervalTree<Vma> vmas = _vmas.Remove(v.Start);
+            foreach (Vma piece in pieces) vmas = vmas.Add(piece.Start, piece.End - 1, piece);
+            Publish(vmas);
         }
     }
 
@@ -274,12 +288,14 @@ public sealed unsafe class Mm
         {
             notifiers = [.. _notifiers];
             _notifiers.Clear();
+            _notifierNodes.Clear();
+            _notifierArray = [];
         }
 
         foreach (IMmuNotifier n in notifiers) n.Release();
-        foreach (Vma v in Vmas.ToArray()) _ = Unmap(v.Start, v.Length);
-        foreach (var (start, end, _) in _foreign) Host.Ram?.Remove(start, end - start);
-        _foreign = [];
+        foreach (Vma v in Vmas) _ = Unmap(v.Start, v.Length);
+        foreach (Foreign piece in _foreign.All) Host.Ram?.Remove(piece.Start, piece.Length);
+        _foreign = IntervalTree<Foreign>.Empty;
     }
 
     internal bool CopyFrom(void* to, ulong from, ulong size)
@@ -350,7 +366,7 @@ public sealed unsafe class Mm
         return new Vma(start, end - start, v.Protection, v.Flags, v.File, v.PageOffset + (ulong)first) { Populated = v.Populated?[first..(first + pages)] };
     }
 
-    private void Publish(Vma[] vmas) => Volatile.Write(ref _vmas, vmas);
+    private void Publish(IntervalTree<Vma> vmas) => Volatile.Write(ref _vmas, vmas);
 
     /// <summary>Looks the address up in the program's own mappings and makes the piece around it known as host memory.</summary>
     private bool Adopt(ulong hva, bool write)
@@ -368,7 +384,8 @@ public sealed unsafe class Mm
                 // At most 2 MiB at a time: the mapping may be far larger than what the guest uses.
                 start = Math.Max(start, hva & ~0x1f_ffffUL);
                 end = Math.Min(end, (hva & ~0x1f_ffffUL) + 0x20_0000);
-                _foreign = [.. _foreign, (start, end, writable)];
+                // Of these 2 MiB there may be pieces already, with less access or smaller.
+                Volatile.Write(ref _foreign, _foreign.Add(start, end - 1, new Foreign(start, end - start, writable), key: (ulong)_foreign.Count));
                 Host.Ram?.Add(start, end - start);
                 return true;
             }
@@ -376,4 +393,7 @@ public sealed unsafe class Mm
 
         return false;
     }
+
+    /// <summary>A piece of memory that the process has not from this host.</summary>
+    private sealed record Foreign(ulong Start, ulong Length, bool Writable);
 }

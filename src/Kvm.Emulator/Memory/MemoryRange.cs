@@ -1,7 +1,7 @@
 namespace Kvm.Emulator;
 
 /// <summary>A range of physical addresses backed by RAM. <see cref="Host"/> equals <see cref="Start"/> except for windows made with <see cref="PhysicalMemory.Map"/>.</summary>
-internal sealed unsafe class MemoryRange(ulong start, ulong size, byte* host, bool owned)
+internal sealed unsafe class MemoryRange(ulong start, ulong size, byte* host, bool owned, ulong key = 0)
 {
     public readonly ulong Start = start;
     public readonly ulong Size = size;
@@ -9,4 +9,6 @@ internal sealed unsafe class MemoryRange(ulong start, ulong size, byte* host, bo
     public readonly byte* Host = host;
     /// <summary>Mapped by <see cref="PhysicalMemory.Allocate"/>: unmapped with the machine.</summary>
     public readonly bool Owned = owned;
+    /// <summary>Tells registrations of the same start apart.</summary>
+    public readonly ulong Key = key;
 }

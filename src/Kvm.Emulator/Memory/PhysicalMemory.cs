@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Kvm.Collections;
 using Kvm.Interop;
 
 namespace Kvm.Emulator;
@@ -7,7 +8,7 @@ namespace Kvm.Emulator;
 /// The RAM of the machine: which physical addresses exist. A physical address is an address of this process (ARCHITECTURE D1), so memory becomes RAM by
 /// being registered; anything else is the bus's.
 /// </summary>
-/// <remarks>Lookups are lock-free on an immutable sorted array; changes copy it under a lock and bump <see cref="Epoch"/>.</remarks>
+/// <remarks>Lookups are lock-free on an immutable tree; changes put another in its place under a lock and bump <see cref="Epoch"/>.</remarks>
 public sealed unsafe class PhysicalMemory : IDisposable
 {
     /// <summary>Smallest unit of registration.</summary>
@@ -15,9 +16,10 @@ public sealed unsafe class PhysicalMemory : IDisposable
 
     private readonly Machine machine;
     private readonly Lock gate = new();
-    private readonly List<MemoryRange> registrations = [];
-    /// <summary>Union of the registrations, sorted, disjoint.</summary>
-    private MemoryRange[] ranges = [];
+    private IntervalTree<MemoryRange> registrations = IntervalTree<MemoryRange>.Empty;
+    /// <summary>Union of the registrations, disjoint.</summary>
+    private IntervalTree<MemoryRange> ranges = IntervalTree<MemoryRange>.Empty;
+    private ulong registered;
     private ulong nextHint = 64UL << 30;
 
     internal PhysicalMemory(Machine machine) => this.machine = machine;
@@ -31,7 +33,7 @@ public sealed unsafe class PhysicalMemory : IDisposable
         get
         {
             ulong total = 0;
-            foreach (MemoryRange range in Volatile.Read(ref ranges))
+            foreach (MemoryRange range in Volatile.Read(ref ranges).All)
                 total += range.Size;
             return total;
         }
@@ -61,23 +63,7 @@ public sealed unsafe class PhysicalMemory : IDisposable
         return range is null ? null : range.Host + (pa - range.Start);
     }
 
-    internal MemoryRange? Find(ulong pa)
-    {
-        MemoryRange[] list = Volatile.Read(ref ranges);
-        int low = 0, high = list.Length - 1;
-        while (low <= high)
-        {
-            int middle = (low + high) >> 1;
-            MemoryRange range = list[middle];
-            if (pa < range.Start)
-                high = middle - 1;
-            else if (pa >= range.End)
-                low = middle + 1;
-            else
-                return range;
-        }
-        return null;
-    }
+    internal MemoryRange? Find(ulong pa) => Volatile.Read(ref ranges).Find(pa);
 
     /// <summary>
     /// Makes process memory RAM. Both arguments are multiples of 4 KiB. Registrations are counted and may overlap: an address is RAM while one of them covers it.
@@ -98,15 +84,16 @@ public sealed unsafe class PhysicalMemory : IDisposable
     {
         lock (gate)
         {
-            int index = registrations.FindIndex(r => r.Start == start && r.Size == size);
-            if (index < 0)
+            MemoryRange? gone = null;
+            foreach (MemoryRange range in registrations.Overlapping(start, start))
+            {
+                if (range.Start == start && range.Size == size)
+                    gone = range;
+            }
+            if (gone is null)
                 throw new ArgumentException($"no RAM registration at 0x{start:x} of 0x{size:x} bytes", nameof(start));
-            registrations.RemoveAt(index);
-            int at = Array.FindIndex(ranges, r => r.Start == start && r.Size == size);
-            if (at >= 0 && !registrations.Exists(r => r.Start < start + size && start < r.End))
-                Volatile.Write(ref ranges, [.. ranges[..at], .. ranges[(at + 1)..]]);
-            else
-                Volatile.Write(ref ranges, Union(registrations));
+            registrations = registrations.Remove(start, gone.Key);
+            Unite(start, gone.End);
             Epoch++;
         }
         machine.LeaveWithdrawnMemory();
@@ -142,11 +129,10 @@ public sealed unsafe class PhysicalMemory : IDisposable
     {
         lock (gate)
         {
-            foreach (MemoryRange range in registrations)
+            foreach (MemoryRange range in registrations.All)
                 if (range.Owned)
                     LibC.munmap(range.Host, (nuint)range.Size);
-            registrations.Clear();
-            ranges = [];
+            registrations = ranges = IntervalTree<MemoryRange>.Empty;
         }
     }
 
@@ -196,35 +182,45 @@ public sealed unsafe class PhysicalMemory : IDisposable
     {
         if (((start | size | (ulong)host) & (PageSize - 1)) != 0 || size == 0)
             throw new ArgumentException($"RAM range 0x{start:x}+0x{size:x} is not whole pages", nameof(start));
-        var added = new MemoryRange(start, size, host, owned);
         lock (gate)
         {
-            int index = 0;
-            while (index < ranges.Length && ranges[index].End <= start)
-                index++;
-            bool overlaps = index < ranges.Length && ranges[index].Start < added.End;
-            MemoryRange[] union = overlaps ? Union([.. registrations, added]) : [.. ranges[..index], added, .. ranges[index..]];
-            registrations.Add(added);
-            Volatile.Write(ref ranges, union);
+            var added = new MemoryRange(start, size, host, owned, ++registered);
+            foreach (MemoryRange range in ranges.Overlapping(start, added.End - 1))
+            {
+                if (range.Host - range.Start != host - start)
+                    throw new ArgumentException($"RAM range 0x{start:x}+0x{size:x} overlaps another that is backed differently", nameof(start));
+            }
+            registrations = registrations.Add(start, added.End - 1, added, added.Key);
+            Unite(start, added.End);
         }
     }
 
-    private static MemoryRange[] Union(List<MemoryRange> all)
+    /// <summary>Makes the union anew around [<paramref name="start"/>, <paramref name="end"/>), where registrations have changed.</summary>
+    private void Unite(ulong start, ulong end)
     {
-        var result = new List<MemoryRange>();
-        foreach (MemoryRange range in all.OrderBy(r => r.Start))
+        IntervalTree<MemoryRange> union = ranges;
+        foreach (MemoryRange range in ranges.Overlapping(start, end - 1))
         {
-            MemoryRange? last = result.Count > 0 ? result[^1] : null;
+            union = union.Remove(range.Start);
+            start = Math.Min(start, range.Start);
+            end = Math.Max(end, range.End);
+        }
+        MemoryRange? last = null;
+        foreach (MemoryRange range in registrations.Overlapping(start, end - 1))
+        {
             if (last is null || last.End <= range.Start)
             {
-                result.Add(range);
-                continue;
+                if (last is not null)
+                    union = union.Add(last.Start, last.End - 1, last);
+                last = range;
             }
-            if (last.Host - last.Start != range.Host - range.Start)
-                throw new ArgumentException($"RAM range 0x{range.Start:x}+0x{range.Size:x} overlaps another that is backed differently", nameof(all));
-            if (range.End > last.End)
-                result[^1] = new MemoryRange(last.Start, range.End - last.Start, last.Host, owned: false);
+            else if (range.End > last.End)
+            {
+                last = new MemoryRange(last.Start, range.End - last.Start, last.Host, owned: false);
+            }
         }
-        return [.. result];
+        if (last is not null)
+            union = union.Add(last.Start, last.End - 1, last);
+        Volatile.Write(ref ranges, union);
     }
 }
