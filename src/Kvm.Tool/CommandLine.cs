@@ -13,6 +13,7 @@ internal static class CommandLine
             DemoCommand.Build(),
             RunCommand.Build(),
             RunCommand.BuildStat(),
+            RunCommand.BuildDebug(),
             TraceCommand.Build(),
             ConformanceCommand.Build(),
             DoctorCommand.Build(),

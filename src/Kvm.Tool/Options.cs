@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using System.Net;
 
 namespace Kvm.Tool;
 
@@ -56,6 +57,21 @@ internal static class Options
             if (double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double seconds) && seconds <= LongestTimeout) return seconds;
             result.AddError($"--timeout {text}: not a number of seconds from 0 to {LongestTimeout}, such as 2.5");
             return 0;
+        },
+    };
+
+    /// <summary>Where a debugger can connect.</summary>
+    public static Option<IPEndPoint> Listen() => new("--listen")
+    {
+        Description = "Where gdb connects: a port of this machine's loopback interface (0: any that is free), or address:port",
+        HelpName = "[address:]port",
+        DefaultValueFactory = _ => new IPEndPoint(IPAddress.Loopback, 1234),
+        CustomParser = result =>
+        {
+            string text = result.Tokens[0].Value;
+            IPEndPoint? endpoint = DebugSession.Parse(text);
+            if (endpoint is null) result.AddError($"--listen {text}: not a port from 0 to 65535, such as 1234 or 127.0.0.1:1234");
+            return endpoint ?? new IPEndPoint(IPAddress.Loopback, 0);
         },
     };
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.IO.Pipelines;
+using System.Net;
 using Kvm.Client;
 using Kvm.Vmm;
 using Kvm.Vmm.Boot;
@@ -20,7 +21,10 @@ internal static class RunCommand
     /// <summary><c>kvm stat</c>: the same, and afterwards what KVM did.</summary>
     public static Command BuildStat() => Build("stat", "Run a guest as kvm run does, then tell its VM exits by reason and time, its exits to userspace and KVM's counters", stat: true);
 
-    private static Command Build(string name, string description, bool stat)
+    /// <summary><c>kvm debug</c>: the same, with gdb at the controls.</summary>
+    public static Command BuildDebug() => Build("debug", "Run a guest as kvm run does, under gdb: it waits for a connection at its first instruction", stat: false, debug: true);
+
+    private static Command Build(string name, string description, bool stat, bool debug = false)
     {
         Option<string> cpu = Options.Cpu(), backend = Options.Backend();
         Option<string[]> parameter = Options.Parameter();
@@ -39,10 +43,12 @@ internal static class RunCommand
         var hyperv = new Option<bool>("--hyperv") { Description = "Show the guest Hyper-V instead of KVM" };
         var stats = new Option<bool>("--stats") { Description = "Afterwards say how long it took, and count the exits" };
         var trace = new Option<FileInfo?>("--trace") { Description = "Write KVM's tracepoint events there, in the layout of ftrace's trace file", HelpName = "file" };
+        Option<IPEndPoint> listen = Options.Listen();
         var firmware = new FirmwareOptions();
 
         var command = new Command(name, description) { kernel, cpu, backend, parameter, smp, memory, initrd, append, entry, irqchip, hyperv, timeout, trace };
         if (!stat) command.Add(stats);
+        if (debug) command.Add(listen);
         firmware.AddTo(command);
         command.Validators.Add(result =>
         {
@@ -81,7 +87,7 @@ internal static class RunCommand
                     FirmwareOutput = machine?.DebugOutput,
                     PhysicalBits = machine is null ? null : FirmwareGuest.PhysicalBits,
                 },
-                result.GetValue(timeout), stat || result.GetValue(stats), stat);
+                result.GetValue(timeout), stat || result.GetValue(stats), stat, debug ? result.GetValue(listen) : null);
         });
         return command;
     }
@@ -112,7 +118,7 @@ internal static class RunCommand
         });
     }
 
-    private static int Run(IKvmBackend backend, Action<Pc> load, PcOptions options, double timeout, bool stats, bool times)
+    private static int Run(IKvmBackend backend, Action<Pc> load, PcOptions options, double timeout, bool stats, bool times, IPEndPoint? gdb)
     {
         using var stdout = new StandardOutput();
         using var bios = new FirstWords();
@@ -124,6 +130,7 @@ internal static class RunCommand
         console.Connect(pc);
         ExitStatistics? statistics = stats ? new ExitStatistics(pc) : null;
         using VmExitTimes? vmExits = times ? new VmExitTimes() : null;
+        using DebugSession? session = gdb is null ? null : new DebugSession(pc, gdb);
         using var interrupt = new CancelKey(pc.Stop);
         long start = TimeProvider.System.GetTimestamp();
         GuestStop stop = pc.Run(timeout > 0 ? TimeSpan.FromSeconds(timeout) : null);

@@ -211,6 +211,15 @@ public sealed class Pc : IDisposable
         AcpiTables.Install(Ram, _vcpus.Count, HasIrqchip, AcpiTables.Devices([]));
     }
 
+    /// <summary>The memory, RAM or firmware, at a guest-physical address. False: not all of it is memory.</summary>
+    public bool TryMemory(ulong address, int length, out Span<byte> bytes)
+    {
+        if (Ram.TryAt(address, length, out bytes)) return true;
+        bool firmware = _firmware is not null && _firmware.Contains(address, (ulong)length);
+        if (firmware) bytes = _firmware!.At(address, length);
+        return firmware;
+    }
+
     /// <summary>Drives a GSI of whichever interrupt controller there is.</summary>
     private void SetLine(uint gsi, bool level)
     {

@@ -1,6 +1,7 @@
 using Kvm.Abi;
 using Kvm.Client;
 using Kvm.Vmm.Bus;
+using Kvm.Vmm.Debugging;
 using static Kvm.Abi.Uapi;
 
 namespace Kvm.Vmm;
@@ -48,6 +49,12 @@ public sealed class VcpuLoop
     /// <summary>Sees every exit before it is served.</summary>
     public ExitObserver? Observer { get; set; }
 
+    /// <summary>The vCPU that it runs.</summary>
+    public Vcpu Vcpu => _vcpu;
+
+    /// <summary>Holds the guest still for a debugger; set before <see cref="Run"/>.</summary>
+    internal GuestDebugger? Debugger { get; set; }
+
     /// <summary>The interrupt controller, when it is the VMM's; null: the kernel's, or none.</summary>
     public IInterruptSource? Interrupts
     {
@@ -64,6 +71,7 @@ public sealed class VcpuLoop
     public GuestStop Run()
     {
         _thread = Environment.CurrentManagedThreadId;
+        Debugger?.Park(this);
         while (_stop.Stop is null)
         {
             if (_interrupts is not null) OfferInterrupt(_interrupts);
@@ -72,6 +80,7 @@ public sealed class VcpuLoop
             if (result is -(long)Errno.EINTR or -(long)Errno.EAGAIN)
             {
                 _byReason[KVM_EXIT_INTR]++;
+                Debugger?.Park(this); // what the last exit left to be done is done now
                 continue; // kicked: the loop's condition says why
             }
 
@@ -99,12 +108,17 @@ public sealed class VcpuLoop
             case KVM_EXIT_HYPERV:
                 ServeHyperv(ref exit.Page.hyperv);
                 break;
+            case KVM_EXIT_DEBUG when Debugger is not null:
+                Debugger.OnDebugExit(this, exit.Page.debug.arch);
+                break;
             case KVM_EXIT_HLT when WaitForInterrupt(exit):
             case KVM_EXIT_INTR:
             case KVM_EXIT_IRQ_WINDOW_OPEN:
                 break;
             default:
-                _stop.Request(Describe(exit));
+                GuestStop stop = Describe(exit);
+                Debugger?.OnEnd(this, stop);
+                _stop.Request(stop);
                 break;
         }
     }
@@ -133,12 +147,23 @@ public sealed class VcpuLoop
     private bool WaitForInterrupt(VcpuExit exit)
     {
         if (_interrupts is null || exit.Page.if_flag == 0) return false;
-        lock (_wake)
+        while (true)
         {
-            while (!_interrupts.Pending && _stop.Stop is null) Monitor.Wait(_wake);
-        }
+            lock (_wake)
+            {
+                while (!_interrupts.Pending && _stop.Stop is null && Debugger is not { Holding: true }) Monitor.Wait(_wake);
+                if (_interrupts.Pending || _stop.Stop is not null) return true;
+            }
 
-        return true;
+            Debugger!.Park(this);
+        }
+    }
+
+    /// <summary>Makes the thread come to <see cref="GuestDebugger.Park"/> soon.</summary>
+    internal void CallToDebugger()
+    {
+        lock (_wake) Monitor.PulseAll(_wake);
+        _vcpu.Kick();
     }
 
     /// <summary>A device of this thread's own exit needs no kick: the loop looks before it enters.</summary>

@@ -73,6 +73,8 @@ public partial class DocumentationTests
                 Process.Start("sh", ["-n", Path.Combine(s_root, words[0])]).WaitForExit();
                 File.Exists(DebianFirmware.Path("OVMF.fd")).Should().BeTrue("the script, or somebody, fetched it");
                 break;
+            case ["gdb", "-ex", "'target", "remote", ..]: // DebugTests use it
+                break;
             default:
                 Assert.Fail($"{document} says: {command}; teach this test how to check that");
                 break;
@@ -90,6 +92,16 @@ public partial class DocumentationTests
         arguments = [.. arguments.Select(WithFirmware)];
         bool native = arguments.Contains("native");
         arguments = [.. arguments.Select(a => a == FetchedKernel ? kernel : a)];
+        if (arguments is ["debug", ..])
+        {
+            // What gdb can do then is DebugTests' question.
+            using Process waiting = ToolRun.Start([.. arguments, "--listen", "0"]);
+            string? line = waiting.StandardError.ReadLine();
+            waiting.Kill();
+            line.Should().Contain("target remote ");
+            return;
+        }
+
         if (kernel.Length > 0 && name == "Kvm.Tool")
         {
             // How far the kernel comes is LinuxBootTests' question.
