@@ -16,6 +16,7 @@ public sealed class Machine : IDisposable
         Bus = options.Bus ?? OpenBus.Instance;
         Time = options.Time;
         VectorEngine = options.VectorEngine;
+        Engine = options.Engine;
         epochTimestamp = Time.GetTimestamp();
         Memory = new PhysicalMemory(this);
         processors = new Processor[options.Processors.Count];
@@ -31,6 +32,8 @@ public sealed class Machine : IDisposable
     public TimeProvider Time { get; }
     /// <summary>Who computes vector and x87 instructions.</summary>
     public VectorEngine VectorEngine { get; }
+    /// <summary>Who executes instructions.</summary>
+    public EngineOptions Engine { get; }
     /// <summary>Physical pages with decoded code.</summary>
     internal CodePages CodePages { get; } = new();
 

@@ -19,6 +19,8 @@ public sealed record MachineOptions
     public TimeProvider Time { get; init; } = TimeProvider.System;
     /// <summary>Who computes vector and x87 instructions.</summary>
     public VectorEngine VectorEngine { get; init; }
+    /// <summary>Who executes instructions.</summary>
+    public EngineOptions Engine { get; init; } = EngineOptions.Default;
 
     /// <summary><paramref name="count"/> processors of one model.</summary>
     public static MachineOptions Uniform(CpuModel model, int count = 1, BiosSettings? bios = null) => new()

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Kvm.Emulator.Native;
 
 namespace Kvm.Emulator;
 
@@ -17,7 +18,9 @@ public sealed unsafe partial class Processor : IDisposable
         Model = model;
         tscRatio = new ClockRatio((ulong)machine.Time.TimestampFrequency, model.TscHz);
         Bios = bios;
-        State = (CpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(CpuState), 64);
+        if (machine.Engine.Engine == ExecutionEngine.Native)
+            nativeCode = CodeMemory.TryCreate();
+        State = nativeCode is not null ? (CpuState*)nativeCode.State : (CpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(CpuState), 64);
         Unsafe.InitBlock(State, 0, (uint)sizeof(CpuState));
         VectorArea = (byte*)NativeMemory.AlignedAlloc(Vector.VectorUnit.AreaSize, 64);
         Unsafe.InitBlock(VectorArea, 0, Vector.VectorUnit.AreaSize);
@@ -28,6 +31,8 @@ public sealed unsafe partial class Processor : IDisposable
         Cr4Mask = SupportedCr4(model);
         msrs = new MsrFile(this);
         Mmu = new Mmu(this);
+        if (nativeCode is not null)
+            NativeEngine = new NativeEngine(this, nativeCode, machine.Engine);
         Reset(init: false);
     }
 
@@ -44,6 +49,10 @@ public sealed unsafe partial class Processor : IDisposable
     /// <summary>Ordinary SSE arithmetic is the host's, flags and all.</summary>
     internal bool HostArithmetic { get; }
     public Mmu Mmu { get; }
+    /// <summary>Translates hot code to the host's; null: the interpreter does everything.</summary>
+    internal NativeEngine? NativeEngine { get; }
+    /// <summary>Where generated code lies, and next to it <see cref="State"/>.</summary>
+    private readonly CodeMemory? nativeCode;
     /// <summary>Non-null exactly while in VMX non-root operation or SVM guest mode. A change ends whatever the other side's last instruction left behind.</summary>
     public NonRootMode? NonRoot
     {
@@ -93,13 +102,17 @@ public sealed unsafe partial class Processor : IDisposable
     public void Dispose()
     {
         DisposeCode();
+        NativeEngine?.Free();
         DisposeVmx();
         Mmu.Dispose();
         wake.Dispose();
         svm?.Dispose();
         NativeMemory.AlignedFree(VectorArea);
         VectorArea = null;
-        NativeMemory.AlignedFree(State);
+        if (nativeCode is not null)
+            nativeCode.Dispose();
+        else
+            NativeMemory.AlignedFree(State);
         State = null;
     }
 }

@@ -36,6 +36,14 @@ internal unsafe struct Block
     internal byte* SecondCode;
     /// <summary>Both pages were RAM at <see cref="PhysicalMemory.Epoch"/>: before another epoch <see cref="Code"/> may not be read.</summary>
     internal uint MemoryEpoch;
+    /// <summary>Executions left until it is worth translating; negative: it is.</summary>
+    internal int Heat;
+    /// <summary>Its translations to host code, one for each address it is executed at.</summary>
+    internal Native.Translation* Native;
+    /// <summary>Arithmetic flags that its code reads before it writes them, as far as known ; <see cref="FlagsUnknown"/>.</summary>
+    internal byte FlagsIn;
+
+    internal const byte FlagsUnknown = 0xff;
 
     /// <summary>Bit of <see cref="Mode"/>: a block of one instruction, for single-stepping and exact budgets.</summary>
     internal const uint SingleInstruction = 0x8000_0000;
@@ -63,4 +71,6 @@ internal unsafe struct CodePage
     internal int Writes;
     /// <summary>Counted in <see cref="CodePages"/>.</summary>
     internal int Registered;
+    /// <summary>How often code of the page was changed.</summary>
+    internal int Changes;
 }

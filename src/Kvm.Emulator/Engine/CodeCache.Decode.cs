@@ -7,6 +7,9 @@ internal sealed unsafe partial class CodeCache
     /// <summary>Room that one block can take.</summary>
     private const int LargestBlock = Block.HeaderSize + (Block.MaximumOps + 1) * 64 + 1024;
 
+    /// <summary>Code that is changed this often isn't worth translating.</summary>
+    private const int ChangesForNative = 64;
+
     /// <summary>Linear address of the instruction pointer.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static ulong LinearRip(CpuState* s, ulong rip)
@@ -104,7 +107,7 @@ internal sealed unsafe partial class CodeCache
             Kill(stale);
         CodePage* page = EnterPage(physicalPage);
         var b = (Block*)(arena + used);
-        *b = new Block { Code = code, Mode = mode, Page = physicalPage, Epoch = Epoch, MemoryEpoch = cpu.Machine.Memory.Epoch };
+        *b = new Block { Code = code, Mode = mode, Page = physicalPage, Epoch = Epoch, MemoryEpoch = cpu.Machine.Memory.Epoch, Heat = int.MaxValue, FlagsIn = Block.FlagsUnknown };
         Op* ops = Block.Ops(b);
         int count = 0, length = 0;
         while (count < limit && length < inPage)
@@ -122,6 +125,8 @@ internal sealed unsafe partial class CodeCache
             return DecodeCrossing(b, page, linear, mode, inPage);
         b->OpCount = (ushort)count;
         b->ByteLength = (ushort)length;
+        if (cpu.NativeEngine is { } native && page->Changes < ChangesForNative)
+            b->Heat = native.InitialHeat(mode);
         Lowering.Finish(ops, count);
         Finish(b, page);
         new ReadOnlySpan<byte>(code, length).CopyTo(new Span<byte>(Block.Copy(b), length));

@@ -37,6 +37,7 @@ internal sealed unsafe partial class CodeCache : IDisposable
         arena = (byte*)NativeMemory.AlignedAlloc(arenaSize, 64);
         buckets = (Block**)NativeMemory.AllocZeroed(BucketCount, (nuint)sizeof(Block*));
         pageBuckets = (CodePage**)NativeMemory.AllocZeroed(PageBucketCount, (nuint)sizeof(CodePage*));
+        cpu.State->CodeEpoch = (uint)Epoch;
     }
 
     /// <summary>Some processor of the machine has decoded code in the page of <paramref name="pa"/>: do not fill a WriteTag.</summary>
@@ -85,7 +86,7 @@ internal sealed unsafe partial class CodeCache : IDisposable
     internal ulong Epoch { get; private set; } = 1;
 
     /// <summary>Memory may have changed behind the processor's back: begins a new epoch.</summary>
-    internal void BeginEpoch() => Epoch++;
+    internal void BeginEpoch() => cpu.State->CodeEpoch = (uint)++Epoch;
 
     /// <summary>Compares a block from an earlier epoch with memory. Null: it has changed and is dead.</summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
@@ -94,10 +95,12 @@ internal sealed unsafe partial class CodeCache : IDisposable
         if (Unchanged(b))
         {
             b->Epoch = Epoch;
+            for (Native.Translation* t = b->Native; t != null; t = t->Next)
+                t->Word = Native.Translation.Valid(Epoch);
             return b;
         }
         Kill(b);
-        Reconcile(FindPage(b->Page));
+        Changed(FindPage(b->Page));
         return null;
     }
 
@@ -128,7 +131,10 @@ internal sealed unsafe partial class CodeCache : IDisposable
         for (CodePage* page = allPages; page != null; page = page->AllNext)
         {
             for (Block* b = page->Blocks; b != null; b = b->PageNext)
+            {
                 (b->Dead, b->Epoch) = (1, 0);
+                Native.Translation.Retire(b);
+            }
             page->Blocks = page->Incoming = null;
             Reconcile(page);
         }
@@ -139,6 +145,7 @@ internal sealed unsafe partial class CodeCache : IDisposable
     private void Reset()
     {
         Flush();
+        cpu.NativeEngine?.Forget();
         new Span<nint>(pageBuckets, PageBucketCount).Clear();
         allPages = null;
         used = 0;
@@ -233,7 +240,19 @@ internal sealed unsafe partial class CodeCache : IDisposable
                 killed |= Kill(b);
         }
         if (killed)
-            Reconcile(p);
+            Changed(p);
+    }
+
+    /// <summary>Translations of a page may rely on what the code next to them does with flags.</summary>
+    private void Changed(CodePage* p)
+    {
+        p->Changes++;
+        for (Block* b = p->Blocks; b != null; b = b->PageNext)
+        {
+            Native.Translation.Retire(b);
+            b->FlagsIn = Block.FlagsUnknown;
+        }
+        Reconcile(p);
     }
 
     private void Verify(CodePage* p)
@@ -252,13 +271,14 @@ internal sealed unsafe partial class CodeCache : IDisposable
                 killed |= Kill(b);
         }
         if (killed)
-            Reconcile(p);
+            Changed(p);
     }
 
     /// <summary>Takes a block out of every list. The caller reconciles the page it works on; the other page of a crossing instruction is done here.</summary>
     private bool Kill(Block* b)
     {
         (b->Dead, b->Epoch) = (1, 0);
+        Native.Translation.Retire(b);
         Block** link = &buckets[Hash(b->Code, b->Mode)];
         while (*link != null && *link != b)
             link = &(*link)->HashNext;
@@ -294,6 +314,7 @@ internal sealed unsafe partial class CodeCache : IDisposable
     public void Dispose()
     {
         Flush();
+        cpu.NativeEngine?.Forget();
         NativeMemory.AlignedFree(arena);
         NativeMemory.Free(buckets);
         NativeMemory.Free(pageBuckets);

@@ -73,6 +73,16 @@ internal sealed unsafe class InstructionDecoder
         return DecodeResult.Done;
     }
 
+    /// <summary>As <see cref="Decode(byte*, int, int, out Op)"/> sees it, at address zero.</summary>
+    internal void Decode(byte* bytes, int available, int codeSize, out Instruction instruction)
+    {
+        source.Next = bytes;
+        source.End = bytes + available;
+        Decoder decoder = decoders[codeSize];
+        decoder.IP = 0;
+        decoder.Decode(out instruction);
+    }
+
     /// <summary>The handler, or one that faults for what the processor does not have (the code is INVALID then).</summary>
     private delegate*<Processor, Op*, ExecStatus> Handler(ref Op op, in Instruction instruction)
     {

@@ -16,13 +16,17 @@ internal static unsafe partial class Interpreter
     /// Executes from <paramref name="block"/>, which is at State->Rip, taking completed instructions off <paramref name="budget"/>.
     /// Jumped: RIP is at the next instruction, look it up. Otherwise as a handler's status, RIP as <see cref="ExecStatus"/> says (advanced for NextEndBlock).
     /// </summary>
-    internal static ExecStatus Execute(Processor cpu, CodeCache cache, Block* block, ref long budget)
+    /// <remarks>
+    /// <paramref name="first"/> is the operation to begin with, at State->Rip; the budget counts from the beginning of the block all the same. A block that is worth
+    /// translating ends the run: Jumped, it is at State->Rip.
+    /// </remarks>
+    internal static ExecStatus Execute(Processor cpu, CodeCache cache, Block* block, ref long budget, int first = 0)
     {
         CpuState* s = cpu.State;
         byte* sb = (byte*)s;
-        ulong blockRip = s->Rip, nextRip;
+        Op* op = Block.Ops(block) + first;
+        ulong blockRip = s->Rip - op->BlockOffset, nextRip;
         long remaining = budget;
-        Op* op = Block.Ops(block);
         Block* next;
         ExecStatus status;
         ulong a, b, r, linear, epoch = cache.Epoch;
@@ -921,7 +925,7 @@ internal static unsafe partial class Interpreter
 
         enter:
             remaining -= (long)((ulong)(op + 1) - (ulong)Block.Ops(block)) >> 6;
-            if ((s->ExitRequest != 0) | (remaining < next->OpCount))
+            if ((s->ExitRequest != 0) | (remaining < next->OpCount) | (--next->Heat < 0))
             {
                 s->Rip = nextRip;
                 break;

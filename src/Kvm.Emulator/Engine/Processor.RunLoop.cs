@@ -95,8 +95,12 @@ public sealed unsafe partial class Processor
                 unfinished++;
                 continue;
             }
-            ExecStatus status = single ? Step(cache, block, ref budget) : Interpreter.Execute(this, cache, block, ref budget);
-            instructionEnded = true;
+            long before = budget;
+            ExecStatus status = single ? Step(cache, block, ref budget)
+                : --block->Heat < 0 ? ExecuteHot(cache, block, ref budget)
+                : Interpreter.Execute(this, cache, block, ref budget);
+            // Generated code may not even have begun.
+            instructionEnded |= budget != before || status != ExecStatus.Jumped;
             repeatInterrupted = status == ExecStatus.Again;
             if (status == ExecStatus.Fault)
             {
@@ -112,6 +116,15 @@ public sealed unsafe partial class Processor
         }
         s->InstructionsRetired += (ulong)(start - budget - unfinished);
         return reason;
+    }
+
+    /// <summary>A block that was executed often enough to be translated, where there is a host to translate to.</summary>
+    private ExecStatus ExecuteHot(CodeCache cache, Block* block, ref long budget)
+    {
+        if (NativeEngine is not null)
+            return NativeEngine.Execute(cache, block, ref budget);
+        block->Heat = int.MaxValue;
+        return Interpreter.Execute(this, cache, block, ref budget);
     }
 
     /// <summary>One instruction; an interrupt shadow ends with it unless it casts a new one.</summary>

@@ -544,8 +544,9 @@ internal static unsafe partial class VectorLoop
             if (p != null && ((Block*)p)->Epoch == s->LoopEpoch && s->ExitRequest == 0)
             {
                 a = (ulong)(op + 1) - (ulong)Block.Ops(s->LoopBlock) >> 6;
-                if (s->LoopBudget - (long)a >= ((Block*)p)->OpCount)
+                if (s->LoopBudget - (long)a >= ((Block*)p)->OpCount && ((Block*)p)->Heat > 0)
                 {
+                    ((Block*)p)->Heat--;
                     s->LoopBudget -= (long)a;
                     s->LoopBlock = (Block*)p;
                     s->BlockRip = (s->BlockRip + (ulong)op->BlockDisp) & op->AddressMask;

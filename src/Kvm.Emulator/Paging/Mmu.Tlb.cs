@@ -28,7 +28,26 @@ public sealed unsafe partial class Mmu
             previous = left;
             Switches++;
         }
-        state->Tlb = current.Table(CurrentPrivilege).Entries;
+        UseTable(current.Table(CurrentPrivilege));
+    }
+
+    private void UseTable(TlbTable table)
+    {
+        state->Tlb = table.Entries;
+        if (cpu.NativeEngine is not null)
+            state->Jumps = table.UseJumps();
+        CurrentTable = table;
+    }
+
+    /// <summary>The table in State->Tlb.</summary>
+    internal TlbTable CurrentTable { get; private set; }
+
+    /// <summary>Generated code is gone: no jump cache leads to it any more.</summary>
+    internal void ForgetJumps()
+    {
+        foreach (TlbContext context in contexts)
+            foreach (TlbTable? table in context.Tables)
+                table?.Jumps?.Clear();
     }
 
     private TlbKey CurrentKey()

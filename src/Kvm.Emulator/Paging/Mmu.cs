@@ -27,7 +27,8 @@ public sealed unsafe partial class Mmu : IDisposable
             contexts[i] = new TlbContext();
         current = contexts[0];
         current.Valid = true;
-        state->Tlb = current.Table(Privilege.Supervisor).Entries;
+        CurrentTable = current.Table(Privilege.Supervisor);
+        state->Tlb = CurrentTable.Entries;
     }
 
     /// <summary>Whose rights apply to an ordinary access now.</summary>

@@ -25,6 +25,11 @@ internal sealed unsafe class TlbTable : IDisposable
 
     public bool Empty => count == 0;
 
+    /// <summary>Generated code for branch targets of the context, null while there is none.</summary>
+    internal JumpCache? Jumps { get; private set; }
+
+    internal ulong* UseJumps() => (Jumps ??= new JumpCache()).Entries;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static int Index(ulong linear) => (int)(linear >> 12) & (TlbEntry.Entries - 1);
 
@@ -54,6 +59,7 @@ internal sealed unsafe class TlbTable : IDisposable
 
     public void Clear()
     {
+        Jumps?.Clear();
         for (int i = 0; i < count; i++)
         {
             Invalidate(filled[i]);
@@ -66,6 +72,7 @@ internal sealed unsafe class TlbTable : IDisposable
     /// <summary>Drops everything that is not global.</summary>
     public void ClearNonGlobal()
     {
+        Jumps?.Clear();
         int kept = 0;
         for (int i = 0; i < count; i++)
         {
@@ -84,6 +91,7 @@ internal sealed unsafe class TlbTable : IDisposable
     /// <summary>Drops the translation of one address; with large pages, every fragment of the page it lies in.</summary>
     public void ClearLinear(ulong linear, bool globalOnly)
     {
+        Jumps?.ClearPage(linear, hasLarge);
         if (hasLarge)
         {
             ClearLarge(linear, globalOnly);
@@ -125,6 +133,7 @@ internal sealed unsafe class TlbTable : IDisposable
 
     public void Dispose()
     {
+        Jumps?.Dispose();
         NativeMemory.AlignedFree(Entries);
         NativeMemory.Free(info);
         NativeMemory.Free(filled);

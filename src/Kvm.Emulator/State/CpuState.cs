@@ -31,6 +31,8 @@ public unsafe struct CpuState
 
     /// <summary>Bits of <see cref="ExitRequests"/>, set by any thread, polled at block heads; cleared by the occupant when serviced.</summary>
     public uint ExitRequest;
+    /// <summary>Engine: low half of the epoch that decoded code is compared in. Generated code looks at it and <see cref="ExitRequest"/> as one word.</summary>
+    internal uint CodeEpoch;
     /// <summary>Decoding and execution mode derived from CR0, CR4, EFER, CS, SS, RFLAGS.VM/TF, CPL (<see cref="CodeMode"/>): part of the key of decoded blocks. Recomputed by Processor.UpdateMode.</summary>
     public uint Mode;
     /// <summary>Software TLB of the current address space and privilege (supervisor or user), <see cref="TlbEntry.Entries"/> entries.</summary>
@@ -89,6 +91,19 @@ public unsafe struct CpuState
     internal long LoopBudget;
     internal ulong LoopEpoch;
     internal uint LoopReady;
+    /// <summary>Generated code (<see cref="Native.NativeEngine"/>): the jump cache that goes with <see cref="Tlb"/>, and the budget.</summary>
+    internal ulong* Jumps;
+    internal long NativeBudget;
+    /// <summary>Generated code: scratch, the target of an indirect branch, and the host code for it.</summary>
+    internal ulong NativeScratch, NativeTarget, NativeEntry;
+    /// <summary>Generated code: where it was left, an index into the table of sites.</summary>
+    internal uint NativeSite;
+    /// <summary>Generated code: the arithmetic flags as SETO and LAHF give them: OF in the low byte, the others in the high one.</summary>
+    internal ushort NativeFlags;
+    /// <summary>Generated code: the host's vector registers and MXCSR hold the guest's.</summary>
+    internal byte NativeVectors;
+    /// <summary>Generated code: the host's own MXCSR meanwhile.</summary>
+    internal uint NativeHostMxcsr;
 
     [InlineArray(8)]
     public struct SegmentArray

@@ -21,9 +21,9 @@ internal sealed unsafe class GuestMachine : IDisposable
     internal CpuState* State => Cpu.State;
     internal byte* Ram => ram;
 
-    internal GuestMachine(CpuModel? model = null, int processors = 1, VectorEngine vectorEngine = VectorEngine.Auto)
+    internal GuestMachine(CpuModel? model = null, int processors = 1, VectorEngine vectorEngine = VectorEngine.Auto, EngineOptions? engine = null)
     {
-        Machine = new Machine(MachineOptions.Uniform(model ?? CpuModel.IntelSkylake, processors) with { VectorEngine = vectorEngine });
+        Machine = new Machine(MachineOptions.Uniform(model ?? CpuModel.IntelSkylake, processors) with { VectorEngine = vectorEngine, Engine = engine ?? EngineOptions.Default });
         ram = (byte*)NativeMemory.AlignedAlloc((nuint)Size, 4096);
         NativeMemory.Clear(ram, (nuint)Size);
         Machine.Memory.Map(0, Size, ram);
