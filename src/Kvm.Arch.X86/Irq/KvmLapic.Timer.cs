@@ -204,10 +204,13 @@ public sealed unsafe partial class KvmLapic
     private void RestartTimer()
     {
         using var _ = FunctionTrace.Enter("restart_apic_timer");
-        if (!PeriodicMode && Volatile.Read(ref _timerPending) != 0)
-            return;
-        if (!StartHvTimer())
+
+        // To be loaded again would restart the timer in the middle of this.
+        HostTask task = HostTask.Current;
+        task.PreemptDisable();
+        if ((PeriodicMode || Volatile.Read(ref _timerPending) == 0) && !StartHvTimer())
             StartSwTimer();
+        task.PreemptEnable();
     }
 
     [KernelFunction("start_hv_timer", File = "arch/x86/kvm/lapic.c")]
@@ -262,8 +265,10 @@ public sealed unsafe partial class KvmLapic
     {
         if (_tscDeadline == 0 || Vcpu.VirtualTscKhz == 0)
             return;
-        long now = Now;
+
+        // The counter before the clock: this thread may stand still between the two, whatever the kernel's local_irq_disable says, and the timer may be late then but not early.
         ulong guestTsc = Vcpu.ReadL1Tsc(Rdtsc());
+        long now = Now;
         ulong ns = unchecked((_tscDeadline - guestTsc) * 1000000) / Vcpu.VirtualTscKhz;
         if (_tscDeadline > guestTsc && ns > TimerAdvanceNs)
             _timer.Start((long)Math.Min((ulong)now + ns - TimerAdvanceNs, long.MaxValue));
@@ -367,8 +372,11 @@ public sealed unsafe partial class KvmLapic
     private void CancelTimer()
     {
         _timer.Cancel();
+        HostTask task = HostTask.Current;
+        task.PreemptDisable();
         if (HvTimerInUse)
             CancelHvTimer();
+        task.PreemptEnable();
         Volatile.Write(ref _timerPending, 0);
     }
 
@@ -411,14 +419,22 @@ public sealed unsafe partial class KvmLapic
     public void ExpiredHvTimer()
     {
         using var _ = FunctionTrace.Enter("kvm_lapic_expired_hv_timer");
-        if (!HvTimerInUse)
-            return;
-        TimerExpired(false);
-        CancelHvTimer();
-        if (!PeriodicMode || _period == 0)
-            return;
-        AdvancePeriodicTarget();
-        RestartTimer();
+        HostTask task = HostTask.Current;
+        task.PreemptDisable();
+
+        // If the vCPU was loaded again meanwhile, that has seen the expiry.
+        if (HvTimerInUse)
+        {
+            TimerExpired(false);
+            CancelHvTimer();
+            if (PeriodicMode && _period != 0)
+            {
+                AdvancePeriodicTarget();
+                RestartTimer();
+            }
+        }
+
+        task.PreemptEnable();
     }
 
     /// <summary>kvm_lapic_switch_to_hv_timer.</summary>
@@ -427,8 +443,11 @@ public sealed unsafe partial class KvmLapic
     /// <summary>kvm_lapic_switch_to_sw_timer: the vCPU stops running; only a timer of the host can wake it.</summary>
     public void SwitchToSwTimer()
     {
+        HostTask task = HostTask.Current;
+        task.PreemptDisable();
         if (HvTimerInUse)
             StartSwTimer();
+        task.PreemptEnable();
     }
 
     /// <summary>kvm_lapic_restart_hv_timer: the vCPU was loaded, its TSC offset may have changed.</summary>

@@ -573,11 +573,16 @@ internal sealed unsafe class SmpGuest
 
     private static void TscDeadlineTimer(Assembler c, Label loop, Label wait)
     {
+        Label near = c.CreateLabel();
         Wrmsr(c, LvtTimer, 0x40000 | TimerVector);
         c.inc(__qword_ptr[r12 + Armed]);
         c.mov(rbx, r15);
         c.shr(rbx, 40);
         c.and(ebx, 0x3ffff);
+        c.test(r15d, 0x7000);
+        c.jne(near);
+        c.shl(ebx, 4); // one in eight is far away
+        c.Label(ref near);
         c.rdtsc();
         c.shl(rdx, 32);
         c.or(rax, rdx);

@@ -59,6 +59,7 @@ public class LiveMigration(ITestOutputHelper output)
                 vm.Run.Start();
             }
 
+            vm.Run.Watch(() => Enumerable.Range(0, Vcpus).All(i => vm.Guest.RoundsOf(vm.Memory.Span, i) >= 20));
             SmpFigures figures = vm.Run.Finish(restored: true);
             output.WriteLine($"{vendor} {parameters}: {times} migrations, {live} of them with memory first ({dirty} dirty pages): {figures}, lost 0");
             live.Should().BeInRange(1, times - 1);
