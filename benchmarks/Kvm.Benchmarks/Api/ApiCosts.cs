@@ -18,7 +18,8 @@ internal static class ApiCosts
         {
             ("PIO exit to user space and back", v => ExitCost(v, Programs.OutLoop(), exits), "ns"),
             ("CPUID exit handled in the kernel", v => InKernelCost(v, exits), "ns"),
-            ("x2APIC EOI", v => IrqCosts.Eoi(v, exits), "ns"),
+            ("x2APIC EOI", v => IrqCosts.Eoi(v, x2apic: true, exits), "ns"),
+            ("xAPIC EOI", v => IrqCosts.Eoi(v, x2apic: false, exits), "ns"),
             ("irqfd to handler to ioeventfd", v => IrqCosts.RoundTrip(v, Math.Max(100, exits / 20)), "ns"),
             ("managed bytes per PIO exit", v => BytesPerExit(v, exits), "B"),
             ("VM + vCPU + first exit", FirstExit, "us"),
