@@ -131,4 +131,16 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint process_vm_writev(int pid, iovec* local_iov, nuint liovcnt, iovec* remote_iov, nuint riovcnt, nuint flags);
+
+    [LibraryImport("libc")]
+    public static partial nint pthread_self();
+
+    [LibraryImport("libc")]
+    public static partial int pthread_getattr_np(nint thread, void* attr);
+
+    [LibraryImport("libc")]
+    public static partial int pthread_attr_getstack(void* attr, void** stackaddr, nuint* stacksize);
+
+    [LibraryImport("libc")]
+    public static partial int pthread_attr_destroy(void* attr);
 }

@@ -21,7 +21,7 @@ public sealed class EventfdContext
     /// <summary>The counter.</summary>
     public ulong Count
     {
-        get { lock (_gate) return _count; }
+        get => Volatile.Read(ref _count);
     }
 
     /// <summary>eventfd_signal: adds, saturating below 2^64 - 1. Never waits.</summary>
@@ -87,6 +87,9 @@ public sealed class EventfdContext
 
     internal bool TryTake(out ulong value)
     {
+        // Who polls must not hold up who signals.
+        value = 0;
+        if (Volatile.Read(ref _count) == 0) return false;
         lock (_gate)
         {
             if (!TakeLocked(out value)) return false;

@@ -22,6 +22,10 @@ public static unsafe class UserMemory
     [ThreadStatic]
     private static int* t_pipe;
 
+    /// <summary>Where the calling thread's stack ends; 0 = not known yet, 1 = the system does not say.</summary>
+    [ThreadStatic]
+    private static ulong t_stackEnd;
+
     /// <summary>access_ok.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool AccessOk(ulong address, ulong size) => size <= TaskSizeMax && address <= TaskSizeMax - size;
@@ -31,6 +35,12 @@ public static unsafe class UserMemory
     {
         if (size == 0) return true;
         if (!AccessOk(from, size)) return false;
+        if (OnStack(from, size))
+        {
+            Unsafe.CopyBlockUnaligned(to, (void*)from, (uint)size);
+            return true;
+        }
+
         return HostTask.CurrentOrNull?.Mm is { } mm ? mm.CopyFrom(to, from, size) : ProbeRead(to, from, size);
     }
 
@@ -39,6 +49,12 @@ public static unsafe class UserMemory
     {
         if (size == 0) return true;
         if (!AccessOk(to, size)) return false;
+        if (OnStack(to, size))
+        {
+            Unsafe.CopyBlockUnaligned((void*)to, from, (uint)size);
+            return true;
+        }
+
         return HostTask.CurrentOrNull?.Mm is { } mm ? mm.CopyTo(to, from, size) : ProbeWrite(to, from, size);
     }
 
@@ -56,6 +72,31 @@ public static unsafe class UserMemory
         }
 
         return true;
+    }
+
+    /// <summary>
+    /// The bytes lie in the part of the calling thread's stack that is in use, where arguments of system calls mostly are. It can be accessed and stays as long
+    /// as the thread is in the call: nobody has to be asked.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.NoInlining)] // "here" is below all that the caller has
+    internal static bool OnStack(ulong address, ulong size)
+    {
+        byte here;
+        ulong end = t_stackEnd;
+        if (end == 0) end = t_stackEnd = StackEnd((ulong)&here);
+        return address > (ulong)&here && address < end && size <= end - address;
+    }
+
+    internal static ulong StackEnd(ulong here)
+    {
+        byte* attributes = stackalloc byte[128]; // pthread_attr_t: 56 bytes
+        if (LibC.pthread_getattr_np(LibC.pthread_self(), attributes) != 0) return 1;
+        void* start;
+        nuint size;
+        int error = LibC.pthread_attr_getstack(attributes, &start, &size);
+        _ = LibC.pthread_attr_destroy(attributes);
+        ulong end = (ulong)start + size;
+        return error == 0 && (ulong)start <= here && here < end ? end : 1;
     }
 
     internal static bool ProbeRead(void* to, ulong from, ulong size)

@@ -3,26 +3,21 @@ namespace Kvm.Core;
 /// <summary>wait_queue_head_t: any number of tasks wait for a condition.</summary>
 public sealed class WaitQueue
 {
-    private readonly List<HostTask> _tasks = [];
+    private readonly object _gate = new();
+    private HostTask[] _tasks = []; // replaced as a whole
 
     /// <summary>waitqueue_active.</summary>
-    public bool Active
-    {
-        get { lock (_tasks) return _tasks.Count > 0; }
-    }
+    public bool Active => Volatile.Read(ref _tasks).Length > 0;
 
-    /// <summary>wake_up_all: returns how many tasks it woke.</summary>
+    /// <summary>wake_up_all: returns how many tasks it woke. Takes no lock.</summary>
     public int WakeUpAll()
     {
+        // The condition before the queue is looked at: a waiter that is not seen here is in the queue before it looks at the condition.
         Interlocked.MemoryBarrier();
-        HostTask[] tasks;
-        lock (_tasks)
-        {
-            if (_tasks.Count == 0) return 0;
-            tasks = [.. _tasks];
-        }
-
-        return tasks.Count(t => t.WakeUp());
+        int woken = 0;
+        foreach (HostTask task in Volatile.Read(ref _tasks))
+            if (task.WakeUp()) woken++;
+        return woken;
     }
 
     /// <summary>wait_event (or wait_event_interruptible: false when a signal came first).</summary>
@@ -30,7 +25,7 @@ public sealed class WaitQueue
     {
         if (condition()) return true;
         HostTask task = HostTask.Current;
-        lock (_tasks) _tasks.Add(task);
+        lock (_gate) Volatile.Write(ref _tasks, [.. _tasks, task]);
         try
         {
             for (; ; )
@@ -44,7 +39,14 @@ public sealed class WaitQueue
         finally
         {
             task.SetState(TaskState.Running);
-            lock (_tasks) _tasks.Remove(task);
+            lock (_gate) Volatile.Write(ref _tasks, Without(_tasks, task));
         }
+    }
+
+    /// <summary>One entry of the task less.</summary>
+    private static HostTask[] Without(HostTask[] tasks, HostTask task)
+    {
+        int at = Array.IndexOf(tasks, task);
+        return [.. tasks.AsSpan(0, at), .. tasks.AsSpan(at + 1)];
     }
 }
