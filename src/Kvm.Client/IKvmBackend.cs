@@ -44,6 +44,9 @@ public interface IKvmBackend
     /// <summary>read(2) into memory of this process.</summary>
     long Read(int fd, ulong buffer, ulong count);
 
+    /// <summary>pread(2) into memory of this process: the descriptor's position stays.</summary>
+    long Pread(int fd, ulong buffer, ulong count, long offset);
+
     /// <summary>write(2) from memory of this process.</summary>
     long Write(int fd, ulong buffer, ulong count);
 

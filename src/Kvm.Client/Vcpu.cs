@@ -121,7 +121,15 @@ public sealed unsafe partial class Vcpu : IDisposable
 
     /// <summary>KVM_GET_STATS_FD: the kernel's counters of this vCPU by name, such as <c>exits</c>. Histograms are left out.</summary>
     /// <exception cref="KvmException">ENOTTY or EINVAL: a kernel older than 5.14.</exception>
-    public IReadOnlyDictionary<string, ulong> ReadStats() => BinaryStats.Read(Fd);
+    public IReadOnlyDictionary<string, ulong> ReadStats()
+    {
+        using KvmStatistics statistics = OpenStatistics();
+        return statistics.Read();
+    }
+
+    /// <summary>KVM_GET_STATS_FD: to be read again and again, while it runs; not to be opened then.</summary>
+    /// <exception cref="KvmException">ENOTTY or EINVAL: a kernel older than 5.14.</exception>
+    public KvmStatistics OpenStatistics() => new(Fd);
 
     /// <summary>Any other ioctl.</summary>
     public long Ioctl(uint request, ulong argument = 0) => Fd.Ioctl(request, argument);

@@ -15,8 +15,10 @@ internal static class CommandLine
             RunCommand.BuildStat(),
             RunCommand.BuildDebug(),
             TraceCommand.Build(),
+            TopCommand.Build(),
             ConformanceCommand.Build(),
             DoctorCommand.Build(),
+            CompletionCommand.Build(),
         };
         root.SetAction(_ => DemoCommand.Run());
         foreach (HelpOption help in root.Options.OfType<HelpOption>()) help.Action = new HelpWithMore((HelpAction)help.Action!);

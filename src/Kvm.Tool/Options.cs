@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Net;
+using Kvm.Emulator;
 
 namespace Kvm.Tool;
 
@@ -17,12 +18,17 @@ internal static class Options
         DefaultValueFactory = _ => "model",
     }.OneOf("model", "native");
 
-    public static Option<string> Cpu() => new("--cpu")
+    public static Option<string> Cpu()
     {
-        Description = "The model's processor: intel, amd, or a name that kvm doctor lists",
-        DefaultValueFactory = _ => "intel",
-        HelpName = "model",
-    };
+        var cpu = new Option<string>("--cpu")
+        {
+            Description = "The model's processor: intel, amd, or a name that kvm doctor lists",
+            DefaultValueFactory = _ => "intel",
+            HelpName = "model",
+        };
+        cpu.CompletionSources.Add(["intel", "amd", .. CpuModel.Names]);
+        return cpu;
+    }
 
     /// <summary>Parameters of the model's modules, any number of them.</summary>
     public static Option<string[]> Parameter() => new("--parameter")

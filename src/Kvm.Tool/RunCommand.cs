@@ -5,6 +5,7 @@ using System.Net;
 using Kvm.Client;
 using Kvm.Vmm;
 using Kvm.Vmm.Boot;
+using Kvm.Vmm.Statistics;
 
 namespace Kvm.Tool;
 
@@ -77,7 +78,7 @@ internal static class RunCommand
             if (chosen == KvmBackend.Native && (stat || events is not null))
                 throw new ToolException(ExitCode.Usage, $"{(stat ? "kvm stat" : "--trace")} sees the events of the model only; a real kernel's are below /sys/kernel/tracing");
             using EventLog? log = events is null ? null : new EventLog(Inputs.CreateFile(events, "trace"));
-            return Run(chosen, load,
+            return Run(chosen, (kernelFile ?? result.GetValue(firmware.Image))!.Name, load,
                 new PcOptions
                 {
                     Processors = result.GetValue(smp),
@@ -118,7 +119,21 @@ internal static class RunCommand
         });
     }
 
-    private static int Run(IKvmBackend backend, Action<Pc> load, PcOptions options, double timeout, bool stats, bool times, IPEndPoint? gdb)
+    /// <summary>Shows the guest to <c>kvm top</c>; where that can't be, says so and runs it all the same.</summary>
+    private static StatisticsServer? Publish(Pc pc, string name, string backend)
+    {
+        try
+        {
+            return new StatisticsServer(pc, name, backend);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or KvmException)
+        {
+            Console.Error.WriteLine($"kvm: kvm top will not show this guest: {e.Message}");
+            return null;
+        }
+    }
+
+    private static int Run(IKvmBackend backend, string name, Action<Pc> load, PcOptions options, double timeout, bool stats, bool times, IPEndPoint? gdb)
     {
         using var stdout = new StandardOutput();
         using var bios = new FirstWords();
@@ -130,6 +145,7 @@ internal static class RunCommand
         console.Connect(pc);
         ExitStatistics? statistics = stats ? new ExitStatistics(pc) : null;
         using VmExitTimes? vmExits = times ? new VmExitTimes() : null;
+        using StatisticsServer? published = Publish(pc, name, backend.Name);
         using DebugSession? session = gdb is null ? null : new DebugSession(pc, gdb);
         using var interrupt = new CancelKey(pc.Stop);
         long start = TimeProvider.System.GetTimestamp();

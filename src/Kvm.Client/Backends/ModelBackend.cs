@@ -54,6 +54,9 @@ public sealed class ModelBackend : IKvmBackend
     public long Read(int fd, ulong buffer, ulong count) => Process.Read(fd, buffer, count).Raw;
 
     /// <inheritdoc/>
+    public long Pread(int fd, ulong buffer, ulong count, long offset) => Process.Pread(fd, buffer, count, offset).Raw;
+
+    /// <inheritdoc/>
     public long Write(int fd, ulong buffer, ulong count) => Process.Write(fd, buffer, count).Raw;
 
     /// <inheritdoc/>

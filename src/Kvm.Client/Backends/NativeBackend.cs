@@ -46,6 +46,12 @@ internal sealed unsafe class NativeBackend : IKvmBackend
         return result >= 0 ? result : -LibC.errno;
     }
 
+    public long Pread(int fd, ulong buffer, ulong count, long offset)
+    {
+        nint result = LibC.pread(fd, (void*)buffer, (nuint)count, offset);
+        return result >= 0 ? result : -LibC.errno;
+    }
+
     public long Write(int fd, ulong buffer, ulong count)
     {
         nint result = LibC.write(fd, (void*)buffer, (nuint)count);

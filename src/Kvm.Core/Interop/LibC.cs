@@ -121,6 +121,9 @@ internal static unsafe partial class LibC
     public static partial nint read(int fd, void* buf, nuint count);
 
     [LibraryImport("libc", SetLastError = true)]
+    public static partial nint pread(int fd, void* buf, nuint count, long offset);
+
+    [LibraryImport("libc", SetLastError = true)]
     public static partial nint write(int fd, void* buf, nuint count);
 
     [LibraryImport("libc", SetLastError = true)]
