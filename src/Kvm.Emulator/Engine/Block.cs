@@ -71,6 +71,4 @@ internal unsafe struct CodePage
     internal int Writes;
     /// <summary>Counted in <see cref="CodePages"/>.</summary>
     internal int Registered;
-    /// <summary>How often code of the page was changed.</summary>
-    internal int Changes;
 }

@@ -7,9 +7,6 @@ internal sealed unsafe partial class CodeCache
     /// <summary>Room that one block can take.</summary>
     private const int LargestBlock = Block.HeaderSize + (Block.MaximumOps + 1) * 64 + 1024;
 
-    /// <summary>Code that is changed this often isn't worth translating.</summary>
-    private const int ChangesForNative = 64;
-
     /// <summary>Linear address of the instruction pointer.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static ulong LinearRip(CpuState* s, ulong rip)
@@ -125,7 +122,7 @@ internal sealed unsafe partial class CodeCache
             return DecodeCrossing(b, page, linear, mode, inPage);
         b->OpCount = (ushort)count;
         b->ByteLength = (ushort)length;
-        if (cpu.NativeEngine is { } native && page->Changes < ChangesForNative)
+        if (cpu.NativeEngine is { } native)
             b->Heat = native.InitialHeat(mode);
         Lowering.Finish(ops, count);
         Finish(b, page);

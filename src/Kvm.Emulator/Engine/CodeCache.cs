@@ -243,12 +243,13 @@ internal sealed unsafe partial class CodeCache : IDisposable
             Changed(p);
     }
 
-    /// <summary>Translations of a page may rely on what the code next to them does with flags.</summary>
+    /// <summary>Translations of a page may rely on what the code next to them does with flags. They have to be worth it again.</summary>
     private void Changed(CodePage* p)
     {
-        p->Changes++;
         for (Block* b = p->Blocks; b != null; b = b->PageNext)
         {
+            if (b->Native != null)
+                b->Heat = cpu.NativeEngine!.InitialHeat(b->Mode);
             Native.Translation.Retire(b);
             b->FlagsIn = Block.FlagsUnknown;
         }
