@@ -7,7 +7,7 @@ namespace Kvm.Conformance.Tests.BadInput;
 /// <summary>Values that the kernel refuses, ioctl by ioctl: its errno, nothing has changed, and no errno of an ioctl is left out.</summary>
 public sealed class BadValues
 {
-    private static readonly ConcurrentDictionary<string, Lazy<List<string>>> results = new();
+    private static readonly ConcurrentDictionary<string, Lazy<(List<string> Wrong, ILookup<string, Errno> Given)>> results = new();
 
     [Theory, InlineData("intel"), InlineData("amd")]
     public void Give_the_kernels_errno_and_change_nothing(string vendor) => WrongOf(vendor).Should().BeEmpty();
@@ -49,11 +49,17 @@ public sealed class BadValues
         computer.ShouldHaveNoLeak();
     }
 
-    internal static List<string> WrongOf(string vendor) => results.GetOrAdd(vendor, static v => new Lazy<List<string>>(() => Run(v))).Value;
+    internal static List<string> WrongOf(string vendor) => Of(vendor).Wrong;
 
-    private static List<string> Run(string vendor)
+    /// <summary>The errnos that the model gave, by "kind name" of the ioctl.</summary>
+    internal static ILookup<string, Errno> Given(string vendor) => Of(vendor).Given;
+
+    private static (List<string> Wrong, ILookup<string, Errno> Given) Of(string vendor) => results.GetOrAdd(vendor, static v => new(() => Run(v))).Value;
+
+    private static (List<string> Wrong, ILookup<string, Errno> Given) Run(string vendor)
     {
         List<string> wrong = [];
+        List<(string Row, Errno Errno)> given = [];
         using var computer = new Computer(vendor);
         foreach (BadCall call in BadCall.All)
         {
@@ -65,6 +71,7 @@ public sealed class BadValues
                 string before = session.State();
                 KvmResult result = session.Ioctl(call.Kind, BadCall.Number(call.Name), argument);
                 string after = session.State();
+                given.Add(($"{call.Kind} {call.Name}", result.Errno));
                 if (result.Errno != call.Errno)
                     wrong.Add($"{call}: expected {call.Errno}, got {result}");
                 if (before != after)
@@ -74,6 +81,6 @@ public sealed class BadValues
             computer.ShouldHaveNoLeak();
         }
 
-        return wrong;
+        return (wrong, given.ToLookup(static g => g.Row, static g => g.Errno));
     }
 }

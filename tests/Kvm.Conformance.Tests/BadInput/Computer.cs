@@ -26,7 +26,7 @@ internal sealed class Computer : IDisposable
         ("intel", false) => CpuModel.IntelSkylake,
         ("intel", true) => CpuModel.Load("bochs-skylake-x"),
         (_, false) => CpuModel.AmdZen,
-        (_, true) => CpuModel.AmdZen.WithCpuid(0x8000000a, 0, new CpuidLeaf(0, 0, 0, 1), new CpuidLeaf(0, 0, 0, ~1u)),
+        (_, true) => RecordedMachine.AmdProcessor,
     };
 
     public KernelHost Kernel => _kernel;

@@ -86,6 +86,9 @@ public sealed class EveryIoctl
         }
     });
 
+    /// <summary>What With_pointers_to_nothing has seen.</summary>
+    internal static Errno WithPointerToNothing(ApiRow row) => before.GetValueOrDefault(row.ToString(), Errno.EFAULT);
+
     /// <summary>KVM_GET_MSRS of no MSR writes nothing.</summary>
     [Theory, InlineData("intel"), InlineData("amd")]
     public void With_memory_that_cannot_be_written(string vendor) => Run(vendor, static (session, check) =>

@@ -29,6 +29,7 @@ public sealed class EvidencePage
         TreeSection.Append(text);
         HostSection.Append(text);
         ReplaySection.Append(text);
+        DumpSection.Append(text);
         FailureSection.Append(text);
         BadInputSection.Append(text);
         return text.ToString();
