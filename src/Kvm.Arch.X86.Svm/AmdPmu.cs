@@ -4,7 +4,7 @@ using static Kvm.Arch.X86.MsrIndex;
 namespace Kvm.Arch.X86.Svm;
 
 /// <summary>Performance counters as an AMD guest sees them: four K7 pairs, or six of family 15h where CPUID has PERFCTR_CORE.</summary>
-/// <remarks>arch/x86/kvm/svm/pmu.c. No host counter stands behind them: they hold what is written.</remarks>
+/// <remarks>arch/x86/kvm/svm/pmu.c.</remarks>
 internal sealed class AmdPmu : IKvmPmuOps
 {
     private const uint AMD64_NUM_COUNTERS = 4, AMD64_NUM_COUNTERS_CORE = 6;
@@ -27,6 +27,7 @@ internal sealed class AmdPmu : IKvmPmuOps
         pmu.Version = 1;
         pmu.NrArchFixedCounters = 0;
         pmu.GlobalStatus = 0;
+        pmu.AllValidPmcIdx |= (1ul << (int)pmu.NrArchGpCounters) - 1;
     }
 
     [KernelFunction("amd_pmu_reset", File = "arch/x86/kvm/svm/pmu.c")]
@@ -34,7 +35,11 @@ internal sealed class AmdPmu : IKvmPmuOps
     {
         FunctionTrace.Leaf("amd_pmu_reset");
         for (int i = 0; i < KvmPmu.KVM_AMD_PMC_MAX_GENERIC; i++)
-            vcpu.Pmu.GpCounters[i] = vcpu.Pmu.GpEventsel[i] = 0;
+        {
+            KvmPmc pmc = vcpu.Pmu.GpCounters[i];
+            pmc.Stop();
+            pmc.Counter = pmc.Eventsel = 0;
+        }
     }
 
     /// <summary>The counter behind an MSR, and whether the MSR is its event selector; -1 when it is not one that the guest has.</summary>
@@ -79,7 +84,8 @@ internal sealed class AmdPmu : IKvmPmuOps
         int index = Find(vcpu, msr.Index, out bool eventSelector);
         if (index < 0)
             return 1;
-        msr.Data = eventSelector ? vcpu.Pmu.GpEventsel[index] : vcpu.Pmu.GpCounters[index] & CounterMask;
+        KvmPmc pmc = vcpu.Pmu.GpCounters[index];
+        msr.Data = eventSelector ? pmc.Eventsel : pmc.Read();
         return 0;
     }
 
@@ -89,36 +95,50 @@ internal sealed class AmdPmu : IKvmPmuOps
         int index = Find(vcpu, msr.Index, out bool eventSelector);
         if (index < 0)
             return 1;
-        if (eventSelector)
-            vcpu.Pmu.GpEventsel[index] = msr.Data & ~vcpu.Pmu.ReservedBits;
-        else
-            vcpu.Pmu.GpCounters[index] = msr.Data & CounterMask;
+        KvmPmc pmc = vcpu.Pmu.GpCounters[index];
+        if (!eventSelector)
+        {
+            pmc.Write(msr.Data);
+            return 0;
+        }
+
+        ulong select = msr.Data & ~vcpu.Pmu.ReservedBits;
+        if (select == pmc.Eventsel)
+            return 0;
+        pmc.Eventsel = select;
+        vcpu.ReprogramCounter(pmc);
         return 0;
     }
 
+    public KvmPmc? MsrIdxToPmc(X86Vcpu vcpu, uint msr) => Find(vcpu, msr, out bool _) is >= 0 and int index ? vcpu.Pmu.GpCounters[index] : null;
+
     [KernelFunction("amd_pmc_idx_to_pmc", File = "arch/x86/kvm/svm/pmu.c")]
-    [KernelFunction("amd_pmc_is_enabled", File = "arch/x86/kvm/svm/pmu.c")]
-    public void TriggerEvent(X86Vcpu vcpu)
+    public KvmPmc? PmcIdxToPmc(KvmPmu pmu, int index)
     {
-        for (uint i = 0; i < vcpu.Pmu.NrArchGpCounters; i++)
-        {
-            FunctionTrace.Leaf("amd_pmc_idx_to_pmc");
-            FunctionTrace.Leaf("amd_pmc_is_enabled");
-        }
+        FunctionTrace.Leaf("amd_pmc_idx_to_pmc");
+        return index < pmu.NrArchGpCounters ? pmu.GpCounters[index] : null;
+    }
+
+    /// <summary>Every event: CPUID does not say which there are.</summary>
+    [KernelFunction("amd_hw_event_available", File = "arch/x86/kvm/svm/pmu.c")]
+    public bool HwEventAvailable(KvmPmc pmc) => true;
+
+    /// <summary>There is no global control register.</summary>
+    [KernelFunction("amd_pmc_is_enabled", File = "arch/x86/kvm/svm/pmu.c")]
+    public bool PmcIsEnabled(KvmPmc pmc)
+    {
+        FunctionTrace.Leaf("amd_pmc_is_enabled");
+        return true;
     }
 
     [KernelFunction("amd_is_valid_rdpmc_ecx", File = "arch/x86/kvm/svm/pmu.c")]
     public bool IsValidRdpmcEcx(X86Vcpu vcpu, uint idx) => (idx & 0x3fffffff) < vcpu.Pmu.NrArchGpCounters;
 
     [KernelFunction("amd_rdpmc_ecx_to_pmc", File = "arch/x86/kvm/svm/pmu.c")]
-    public int Rdpmc(X86Vcpu vcpu, uint idx, out ulong data)
+    public KvmPmc? RdpmcEcxToPmc(X86Vcpu vcpu, uint idx)
     {
         FunctionTrace.Leaf("amd_rdpmc_ecx_to_pmc");
-        data = 0;
         idx &= 0x3fffffff;
-        if (idx >= vcpu.Pmu.NrArchGpCounters)
-            return 1;
-        data = vcpu.Pmu.GpCounters[idx] & CounterMask;
-        return 0;
+        return idx < vcpu.Pmu.NrArchGpCounters ? vcpu.Pmu.GpCounters[idx] : null;
     }
 }

@@ -77,7 +77,7 @@ public sealed unsafe partial class KvmAmd
         Expect(cpu.Stgi());
         // A pending NMI is taken here.
         if (control->ExitCode == SVM_EXIT_NMI)
-            cpu.AcknowledgeNmi();
+            svm.LoadedCpu.HandleNmi();
 
         SyncCr8ToLapic(svm);
         svm.NextRip = 0;

@@ -215,7 +215,8 @@ public sealed unsafe partial class KvmIntel
             arch.CpuCapClear(X86Feature.INVPCID);
         if (!arch.Params.EnablePmu)
             arch.CpuCapClear(X86Feature.PDCM);
-        arch.KvmCaps.SupportedPerfCap = 0;
+        // vmx_get_perf_capabilities: LBRs and PEBS are not there to be offered.
+        arch.KvmCaps.SupportedPerfCap = arch.Params.EnablePmu ? PMU_CAP_FW_WRITES : 0;
         // SGX is not virtualized.
         arch.CpuCapClear(X86Feature.SGX);
         arch.CpuCapClear(X86Feature.SGX_LC);

@@ -91,8 +91,8 @@ public sealed unsafe partial class KvmIntel
     [KernelFunction("handle_interrupt_nmi_irqoff", File = "arch/x86/kvm/vmx/vmx.c")]
     private void HostInterrupt(VcpuVmx vmx, byte vector) => Host.CurrentCpu.HandleInterrupt(vector);
 
-    /// <summary>The host has no use for NMIs; the exit left one pending in the processor.</summary>
-    private static void HostNmi(VcpuVmx vmx) => vmx.Hw.AcknowledgeNmi();
+    /// <summary>The exit left it pending in the processor.</summary>
+    private static void HostNmi(VcpuVmx vmx) => vmx.HostCpu.HandleNmi();
 
     private void HostMachineCheck() => PrErr("mce: [Hardware Error]: Machine check events logged");
 

@@ -3,19 +3,27 @@ using Kvm.Core.Tracing;
 
 namespace Kvm.Arch.X86.Vmx;
 
-/// <summary>The performance counters of an Intel guest: architectural registers that hold what is written; nothing counts, because the host has no counters to share.</summary>
+/// <summary>The performance counters of an Intel guest: general and fixed ones of architectural performance monitoring, version 2 at most.</summary>
 /// <remarks>arch/x86/kvm/vmx/pmu_intel.c.</remarks>
 internal sealed class IntelPmu : IKvmPmuOps
 {
-    private const uint fixedFlag = 1u << 30;
+    private const uint fixedFlag = 1u << 30, fullWidthBit = MSR_IA32_PMC0 - MSR_IA32_PERFCTR0;
+    private const ulong capFullWidthWrites = 1 << 13;
+
+    /// <summary>Selectors that fixed counters stand for: instructions, cycles, cycles at the TSC's rate.</summary>
+    private static readonly ulong[] fixedEvents = [0xc0, 0x3c, 0x300];
+    /// <summary>Architectural events in the order of CPUID.0AH:EBX, umask in the upper byte.</summary>
+    private static readonly ushort[] architecturalEvents = [0x003c, 0x00c0, 0x013c, 0x4f2e, 0x412e, 0x00c4, 0x00c5];
 
     [KernelFunction("intel_pmu_init", File = "arch/x86/kvm/vmx/pmu_intel.c")]
     public void Init(X86Vcpu vcpu)
     {
         using var _ = FunctionTrace.Enter("intel_pmu_init");
-        Array.Clear(vcpu.Pmu.GpCounters);
-        Array.Clear(vcpu.Pmu.GpEventsel);
-        Array.Clear(vcpu.Pmu.FixedCounters);
+        foreach (KvmPmc pmc in vcpu.Pmu.GpCounters)
+            pmc.CurrentConfig = 0;
+        foreach (KvmPmc pmc in vcpu.Pmu.FixedCounters)
+            pmc.CurrentConfig = 0;
+        vcpu.PerfCapabilities = vcpu.Arch.KvmCaps.SupportedPerfCap;
     }
 
     [KernelFunction("intel_pmu_refresh", File = "arch/x86/kvm/vmx/pmu_intel.c")]
@@ -36,6 +44,7 @@ internal sealed class IntelPmu : IKvmPmuOps
         if (pmu.Version == 0)
             return;
         X86PmuCapability host = vcpu.Arch.PmuCap;
+        pmu.AvailableEventTypes = ~entry.ebx & (uint)((1ul << Math.Min((int)(entry.eax >> 24), host.EventsMaskLength)) - 1);
         pmu.NrArchGpCounters = Math.Min(entry.eax >> 8 & 0xff, (uint)host.NumCountersGp);
         pmu.CounterBitmask[0] = (1ul << Math.Min((int)(entry.eax >> 16 & 0xff), host.BitWidthGp)) - 1;
         if (pmu.Version > 1)
@@ -44,9 +53,12 @@ internal sealed class IntelPmu : IKvmPmuOps
             pmu.CounterBitmask[1] = (1ul << Math.Min((int)(entry.edx >> 5 & 0xff), host.BitWidthFixed)) - 1;
         }
         for (int i = 0; i < pmu.NrArchFixedCounters; i++)
+            pmu.FixedCounters[i].Eventsel = fixedEvents[i];
+        for (int i = 0; i < pmu.NrArchFixedCounters; i++)
             pmu.FixedCtrCtrlMask &= ~(0xbul << i * 4);
         pmu.GlobalCtrlMask = ~(((1ul << (int)pmu.NrArchGpCounters) - 1) | ((1ul << (int)pmu.NrArchFixedCounters) - 1) << 32);
         pmu.GlobalOvfCtrlMask = pmu.GlobalCtrlMask & ~(1ul << 62 | 1ul << 63);
+        pmu.AllValidPmcIdx |= ~pmu.GlobalCtrlMask;
     }
 
     [KernelFunction("intel_pmu_reset", File = "arch/x86/kvm/vmx/pmu_intel.c")]
@@ -54,9 +66,18 @@ internal sealed class IntelPmu : IKvmPmuOps
     {
         using var _ = FunctionTrace.Enter("intel_pmu_reset");
         KvmPmu pmu = vcpu.Pmu;
-        Array.Clear(pmu.GpCounters);
-        Array.Clear(pmu.GpEventsel);
-        Array.Clear(pmu.FixedCounters);
+        foreach (KvmPmc pmc in pmu.GpCounters)
+        {
+            pmc.Stop();
+            pmc.Counter = pmc.Eventsel = 0;
+        }
+
+        foreach (KvmPmc pmc in pmu.FixedCounters)
+        {
+            pmc.Stop();
+            pmc.Counter = 0;
+        }
+
         pmu.FixedCtrCtrl = pmu.GlobalCtrl = pmu.GlobalStatus = 0;
     }
 
@@ -77,9 +98,29 @@ internal sealed class IntelPmu : IKvmPmuOps
             case MSR_IA32_DS_AREA:
                 return vcpu.GuestCpuidHas(X86Feature.DS);
             default:
-                return Gp(vcpu.Pmu, msr, MSR_IA32_PERFCTR0) >= 0 || Gp(vcpu.Pmu, msr, MSR_P6_EVNTSEL0) >= 0 || Fixed(vcpu.Pmu, msr) >= 0;
+                return MsrIdxToPmc(vcpu, msr) is not null || (FullWidthWrites(vcpu) && Gp(vcpu.Pmu, msr, MSR_IA32_PMC0) is not null);
         }
     }
+
+    private static bool FullWidthWrites(X86Vcpu vcpu) => vcpu.GuestCpuidHas(X86Feature.PDCM) && (vcpu.PerfCapabilities & capFullWidthWrites) != 0;
+
+    [KernelFunction("intel_msr_idx_to_pmc", File = "arch/x86/kvm/vmx/pmu_intel.c")]
+    public KvmPmc? MsrIdxToPmc(X86Vcpu vcpu, uint msr) => Fixed(vcpu.Pmu, msr) ?? Gp(vcpu.Pmu, msr, MSR_P6_EVNTSEL0) ?? Gp(vcpu.Pmu, msr, MSR_IA32_PERFCTR0);
+
+    [KernelFunction("intel_pmc_idx_to_pmc", File = "arch/x86/kvm/vmx/pmu_intel.c")]
+    public KvmPmc? PmcIdxToPmc(KvmPmu pmu, int index) => index < 32
+        ? index < pmu.NrArchGpCounters ? pmu.GpCounters[index] : null
+        : index - 32 < pmu.NrArchFixedCounters ? pmu.FixedCounters[index - 32] : null;
+
+    [KernelFunction("intel_hw_event_available", File = "arch/x86/kvm/vmx/pmu_intel.c")]
+    public bool HwEventAvailable(KvmPmc pmc)
+    {
+        int i = Array.IndexOf(architecturalEvents, (ushort)pmc.Eventsel);
+        return i < 0 || (pmc.Pmu.AvailableEventTypes >> i & 1) != 0;
+    }
+
+    [KernelFunction("intel_pmc_is_enabled", File = "arch/x86/kvm/vmx/pmu_intel.c")]
+    public bool PmcIsEnabled(KvmPmc pmc) => pmc.Pmu.Version < 2 || (pmc.Pmu.GlobalCtrl >> pmc.Index & 1) != 0;
 
     [KernelFunction("intel_pmu_get_msr", File = "arch/x86/kvm/vmx/pmu_intel.c")]
     public int GetMsr(X86Vcpu vcpu, ref MsrData msr)
@@ -103,12 +144,10 @@ internal sealed class IntelPmu : IKvmPmuOps
                 msr.Data = pmu.DsArea;
                 return 0;
         }
-        if (Gp(pmu, msr.Index, MSR_IA32_PERFCTR0) is >= 0 and int gp)
-            msr.Data = pmu.GpCounters[gp] & pmu.CounterBitmask[0];
-        else if (Fixed(pmu, msr.Index) is >= 0 and int f)
-            msr.Data = pmu.FixedCounters[f] & pmu.CounterBitmask[1];
-        else if (Gp(pmu, msr.Index, MSR_P6_EVNTSEL0) is >= 0 and int select)
-            msr.Data = pmu.GpEventsel[select];
+        if ((Gp(pmu, msr.Index, MSR_IA32_PERFCTR0) ?? Gp(pmu, msr.Index, MSR_IA32_PMC0) ?? Fixed(pmu, msr.Index)) is { } counter)
+            msr.Data = counter.Read();
+        else if (Gp(pmu, msr.Index, MSR_P6_EVNTSEL0) is { } select)
+            msr.Data = select.Eventsel;
         else
             return 1;
         return 0;
@@ -122,9 +161,11 @@ internal sealed class IntelPmu : IKvmPmuOps
         switch (msr.Index)
         {
             case MSR_CORE_PERF_FIXED_CTR_CTRL:
+                if (pmu.FixedCtrCtrl == data)
+                    return 0;
                 if ((data & pmu.FixedCtrCtrlMask) != 0)
                     return 1;
-                pmu.FixedCtrCtrl = data;
+                ReprogramFixedCounters(vcpu, data);
                 return 0;
             case MSR_CORE_PERF_GLOBAL_STATUS:
                 if (!msr.HostInitiated)
@@ -132,9 +173,18 @@ internal sealed class IntelPmu : IKvmPmuOps
                 pmu.GlobalStatus = data;
                 return 0;
             case MSR_CORE_PERF_GLOBAL_CTRL:
+                if (pmu.GlobalCtrl == data)
+                    return 0;
                 if ((data & pmu.GlobalCtrlMask) != 0)
                     return 1;
+                ulong changed = pmu.GlobalCtrl ^ data;
                 pmu.GlobalCtrl = data;
+                for (; changed != 0; changed &= changed - 1)
+                {
+                    if (PmcIdxToPmc(pmu, System.Numerics.BitOperations.TrailingZeroCount(changed)) is { } pmc)
+                        vcpu.ReprogramCounter(pmc);
+                }
+
                 return 0;
             case MSR_CORE_PERF_GLOBAL_OVF_CTRL:
                 if ((data & pmu.GlobalOvfCtrlMask) != 0)
@@ -148,40 +198,63 @@ internal sealed class IntelPmu : IKvmPmuOps
                 pmu.DsArea = data;
                 return 0;
         }
-        if (Gp(pmu, msr.Index, MSR_IA32_PERFCTR0) is >= 0 and int gp)
+        if ((Gp(pmu, msr.Index, MSR_IA32_PERFCTR0) ?? Gp(pmu, msr.Index, MSR_IA32_PMC0)) is { } gp)
         {
+            bool fullWidth = (msr.Index & fullWidthBit) != 0;
+            if (fullWidth && (data & ~gp.Bitmask) != 0)
+                return 1;
             // The legacy counter registers take 32 bits, sign-extended.
-            pmu.GpCounters[gp] = msr.HostInitiated ? data : (ulong)(int)data;
+            gp.Write(msr.HostInitiated || fullWidth ? data : (ulong)(int)data);
+            return 0;
         }
-        else if (Fixed(pmu, msr.Index) is >= 0 and int f)
+
+        if (Fixed(pmu, msr.Index) is { } fixedCounter)
         {
-            pmu.FixedCounters[f] = data;
+            fixedCounter.Write(data);
+            return 0;
         }
-        else if (Gp(pmu, msr.Index, MSR_P6_EVNTSEL0) is >= 0 and int select && (data & pmu.ReservedBits) == 0)
-        {
-            pmu.GpEventsel[select] = data;
-        }
-        else
-        {
+
+        if (Gp(pmu, msr.Index, MSR_P6_EVNTSEL0) is not { } select)
             return 1;
-        }
+        if (select.Eventsel == data)
+            return 0;
+        if ((data & pmu.ReservedBits) != 0)
+            return 1;
+        select.Eventsel = data;
+        vcpu.ReprogramCounter(select);
         return 0;
+    }
+
+    [KernelFunction("reprogram_fixed_counters", File = "arch/x86/kvm/vmx/pmu_intel.c")]
+    private static void ReprogramFixedCounters(X86Vcpu vcpu, ulong data)
+    {
+        KvmPmu pmu = vcpu.Pmu;
+        ulong changed = pmu.FixedCtrCtrl ^ data;
+        pmu.FixedCtrCtrl = data;
+        for (int i = 0; i < pmu.NrArchFixedCounters; i++)
+        {
+            if ((changed >> 4 * i & 0xf) == 0)
+                continue;
+            pmu.PmcInUse |= 1ul << (32 + i);
+            vcpu.ReprogramCounter(pmu.FixedCounters[i]);
+        }
     }
 
     [KernelFunction("intel_is_valid_rdpmc_ecx", File = "arch/x86/kvm/vmx/pmu_intel.c")]
     public bool IsValidRdpmcEcx(X86Vcpu vcpu, uint idx) =>
         (idx & ~(3u << 30)) < ((idx & fixedFlag) != 0 ? vcpu.Pmu.NrArchFixedCounters : vcpu.Pmu.NrArchGpCounters);
 
-    public int Rdpmc(X86Vcpu vcpu, uint idx, out ulong data)
+    [KernelFunction("intel_rdpmc_ecx_to_pmc", File = "arch/x86/kvm/vmx/pmu_intel.c")]
+    public KvmPmc? RdpmcEcxToPmc(X86Vcpu vcpu, uint idx)
     {
-        data = 0;
         if (!IsValidRdpmcEcx(vcpu, idx))
-            return 1;
+            return null;
         uint counter = idx & ~(3u << 30);
-        data = (idx & fixedFlag) != 0 ? vcpu.Pmu.FixedCounters[counter] & vcpu.Pmu.CounterBitmask[1] : vcpu.Pmu.GpCounters[counter] & vcpu.Pmu.CounterBitmask[0];
-        return 0;
+        return (idx & fixedFlag) != 0 ? vcpu.Pmu.FixedCounters[counter] : vcpu.Pmu.GpCounters[counter];
     }
 
-    private static int Gp(KvmPmu pmu, uint msr, uint first) => msr >= first && msr - first < pmu.NrArchGpCounters ? (int)(msr - first) : -1;
-    private static int Fixed(KvmPmu pmu, uint msr) => msr >= MSR_CORE_PERF_FIXED_CTR0 && msr - MSR_CORE_PERF_FIXED_CTR0 < pmu.NrArchFixedCounters ? (int)(msr - MSR_CORE_PERF_FIXED_CTR0) : -1;
+    private static KvmPmc? Gp(KvmPmu pmu, uint msr, uint first) => msr >= first && msr - first < pmu.NrArchGpCounters ? pmu.GpCounters[msr - first] : null;
+
+    private static KvmPmc? Fixed(KvmPmu pmu, uint msr) =>
+        msr >= MSR_CORE_PERF_FIXED_CTR0 && msr - MSR_CORE_PERF_FIXED_CTR0 < pmu.NrArchFixedCounters ? pmu.FixedCounters[msr - MSR_CORE_PERF_FIXED_CTR0] : null;
 }

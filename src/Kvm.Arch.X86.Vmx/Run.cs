@@ -213,12 +213,26 @@ public sealed unsafe partial class KvmIntel
         if ((vmx.GuestDebug & KVM_GUESTDBG_SINGLESTEP) != 0)
             SetInterruptShadow(vmx, 0);
         vmx.LoadGuestXsaveState();
+        if (vmx.HostCpu.Pmu is { } pmu && (pmu.GuestMask | vmx.PerfSwitched) != 0)
+            AtomicSwitchPerfMsrs(vmx, pmu);
 
         if (EnablePreemptionTimer)
             UpdateHvTimer(vmx, forceImmediateExit);
         else if (forceImmediateExit)
             Host.Cpus[vmx.LoadedVmcs.Cpu].SendReschedule();
         KvmLapic.WaitLapicExpire(vmx);
+    }
+
+    /// <summary>Counters of guests only count between entry and exit: the processor switches IA32_PERF_GLOBAL_CTRL.</summary>
+    [KernelFunction("atomic_switch_perf_msrs", File = "arch/x86/kvm/vmx/vmx.c")]
+    private void AtomicSwitchPerfMsrs(VcpuVmx vmx, CpuPmu pmu)
+    {
+        (ulong host, ulong guest) = pmu.GlobalControl;
+        vmx.PerfSwitched = host ^ guest;
+        if (host == guest)
+            ClearAtomicSwitchMsr(vmx, MSR_CORE_PERF_GLOBAL_CTRL);
+        else
+            AddAtomicSwitchMsr(vmx, MSR_CORE_PERF_GLOBAL_CTRL, guest, host);
     }
 
     [KernelFunction("vmx_exit_handlers_fastpath", File = "arch/x86/kvm/vmx/vmx.c")]

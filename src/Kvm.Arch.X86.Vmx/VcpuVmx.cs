@@ -8,6 +8,9 @@ namespace Kvm.Arch.X86.Vmx;
 /// <summary>A virtual processor of kvm_intel (<c>struct vcpu_vmx</c>).</summary>
 public sealed unsafe partial class VcpuVmx : X86Vcpu
 {
+    /// <summary>Bits of IA32_PERF_GLOBAL_CTRL that entries and exits change.</summary>
+    internal ulong PerfSwitched;
+
     internal VcpuVmx(KvmIntel vmx, X86Vm vm) : base(vm) => Vmx = vmx;
 
     /// <summary>The module this vCPU belongs to.</summary>

@@ -235,6 +235,7 @@ internal static class VmxControls
     public const uint MSR_CORE_C6_RESIDENCY = 0x3fd;
     public const uint MSR_CORE_C7_RESIDENCY = 0x3fe;
     public const ulong PMU_CAP_LBR_FMT = 0x3f;
+    public const ulong PMU_CAP_FW_WRITES = 1 << 13;
     public const ulong PERF_CAP_PEBS_FORMAT = 0xf00;
     public const ulong PERF_CAP_PEBS_MASK = 1 << 6 | 1 << 7 | 0xf00 | 1 << 14;
     public const int TSS_PRIVATE_MEMSLOT = 32764 + 0;

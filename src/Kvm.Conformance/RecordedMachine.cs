@@ -16,9 +16,12 @@ public static class RecordedMachine
         options.ModuleParameters["nested"] = "1";
     }
 
-    /// <summary>The machine of the recorded kvm_amd: nested paging and no other feature of SVM.</summary>
-    public static void Amd(ModelOptions options) =>
-        (options.Cpu, options.Processors) = (CpuModel.AmdZen.WithCpuid(0x8000000a, 0, new CpuidLeaf(0, 0, 0, 1), new CpuidLeaf(0, 0, 0, ~1u)), Processors);
+    /// <summary>The machine of the recorded kvm_amd.</summary>
+    public static void Amd(ModelOptions options) => (options.Cpu, options.Processors) = (AmdProcessor, Processors);
+
+    /// <summary>Nested paging and no other feature of SVM, no performance counters.</summary>
+    public static CpuModel AmdProcessor { get; } = CpuModel.AmdZen.With(performanceCounters: false)
+        .WithCpuid(0x8000000a, 0, new CpuidLeaf(0, 0, 0, 1), new CpuidLeaf(0, 0, 0, ~1u)).WithCpuid(0x80000001, 0, default, new CpuidLeaf(0, 0, 1 << 23, 0));
 
     /// <summary>A fresh model of the machine: <c>intel</c>, <c>amd</c>, or any processor model by its name.</summary>
     /// <exception cref="ArgumentException">There is no such processor.</exception>

@@ -30,6 +30,7 @@ public sealed unsafe partial class Processor : IDisposable
         Fpu = new Vector.FpuTraits(model);
         Cr4Mask = SupportedCr4(model);
         msrs = new MsrFile(this);
+        Counters = PerformanceMonitor.Of(this);
         Mmu = new Mmu(this);
         if (nativeCode is not null)
             NativeEngine = new NativeEngine(this, nativeCode, machine.Engine);
@@ -64,6 +65,9 @@ public sealed unsafe partial class Processor : IDisposable
         }
     }
     public IHardwareObserver? Observer { get; set; }
+
+    /// <summary>Performance counters, of models that have them.</summary>
+    internal PerformanceMonitor? Counters { get; }
 
     /// <summary>The fault an instruction handler ended with (ExecStatus.Fault), unless <see cref="PendingMemoryExit"/>.</summary>
     public Fault PendingFault;

@@ -12,7 +12,7 @@ internal sealed unsafe class Guest : IDisposable
 {
     public const ulong MemorySize = 8 << 20;
 
-    public Guest(string vendor = "amd", int cpus = 1, bool vm = true, string parameters = "", string kvmParameters = "", bool irqchip = false)
+    public Guest(string vendor = "amd", int cpus = 1, bool vm = true, string parameters = "", string kvmParameters = "", bool irqchip = false, bool pmuDisabled = false)
     {
         Kernel = KernelHost.Create(MachineOptions.Uniform(vendor == "amd" ? CpuModel.AmdZen : CpuModel.IntelSkylake, cpus));
         Kernel.LoadKvm(kvmParameters).IsError.Should().BeFalse();
@@ -21,7 +21,7 @@ internal sealed unsafe class Guest : IDisposable
         Process = Kernel.Host.CreateProcess("test");
         KvmFd = Ok(Process.Open("/dev/kvm", 2));
         if (vm)
-            CreateVm(irqchip);
+            CreateVm(irqchip, pmuDisabled);
     }
 
     public KernelHost Kernel { get; }
@@ -46,9 +46,16 @@ internal sealed unsafe class Guest : IDisposable
 
     public X86Vcpu Vcpu => (X86Vcpu)Vm.Vcpus[0];
 
-    private void CreateVm(bool irqchip)
+    private void CreateVm(bool irqchip, bool pmuDisabled)
     {
         VmFd = Ok(Process.Ioctl(KvmFd, KVM_CREATE_VM));
+        if (pmuDisabled)
+        {
+            var cap = new kvm_enable_cap { cap = KVM_CAP_PMU_CAPABILITY };
+            cap.args[0] = KVM_PMU_CAP_DISABLE;
+            Ok(Process.Ioctl(VmFd, KVM_ENABLE_CAP, ref cap));
+        }
+
         if (irqchip)
             Ok(Process.Ioctl(VmFd, KVM_CREATE_IRQCHIP));
         Memory = (byte*)Process.MapAnonymous(MemorySize);

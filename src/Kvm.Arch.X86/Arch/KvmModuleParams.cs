@@ -1,3 +1,4 @@
+using System.Globalization;
 using Kvm.Core;
 
 namespace Kvm.Arch.X86;
@@ -44,7 +45,9 @@ public sealed class KvmModuleParams
         p.Define("vector_hashing", () => VectorHashing, v => VectorHashing = v);
         p.Define("enable_vmware_backdoor", () => EnableVmwareBackdoor, v => EnableVmwareBackdoor = v);
         p.Define("force_emulation_prefix", () => ForceEmulationPrefix, v => ForceEmulationPrefix = v, ModuleParameters.Writable);
-        p.Define("pi_inject_timer", () => PiInjectTimer, v => PiInjectTimer = v, ModuleParameters.Writable);
+        // A "bint": set as a truth value, shown as a number.
+        p.Define("pi_inject_timer", () => PiInjectTimer.ToString(CultureInfo.InvariantCulture), v => PiInjectTimer = ModuleParameters.TryParseBool(v, out bool on) && on ? 1 : 0, ModuleParameters.Writable)
+            .Check = static v => ModuleParameters.TryParseBool((string)v, out bool _) ? 0 : Abi.Errno.EINVAL;
         p.Define("enable_pmu", () => EnablePmu, v => EnablePmu = v);
         p.Define("eager_page_split", () => EagerPageSplit, v => EagerPageSplit = v, ModuleParameters.Writable);
         p.Define("mitigate_smt_rsb", () => MitigateSmtRsb, v => MitigateSmtRsb = v);

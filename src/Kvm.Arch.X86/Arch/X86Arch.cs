@@ -171,6 +171,9 @@ public sealed partial class X86Arch : IKvmArch
             KvmCaps.SupportedXcr0 = HostXcr0 & KVM_SUPPORTED_XCR0;
         }
 
+        // housekeeping_enabled(HK_TYPE_TIMER): no CPU is set apart.
+        if (Params.PiInjectTimer == -1)
+            Params.PiInjectTimer = 0;
         return 0;
     }
 
@@ -234,8 +237,7 @@ public sealed partial class X86Arch : IKvmArch
         if (HostX86.BootCpuHas(X86Feature.XSAVES))
             HostXss = cpu.Rdmsr(MSR_IA32_XSS);
 
-        // No host performance counters: the guest gets none.
-        Params.EnablePmu = false;
+        Params.EnablePmu = PmuCap.Init(HostX86.Pmu, Params.EnablePmu);
 
         int r = init.HardwareSetup();
         if (r != 0)

@@ -1,7 +1,7 @@
 namespace Kvm.Arch.X86;
 
 /// <summary>The vendor's view of the performance counters that a guest sees.</summary>
-/// <remarks>struct kvm_pmu_ops, pmu.h. The machine has no host performance events: counters hold what is written and never overflow.</remarks>
+/// <remarks>struct kvm_pmu_ops, pmu.h.</remarks>
 public interface IKvmPmuOps
 {
     /// <summary>Sets up the counters of a new vCPU.</summary>
@@ -11,6 +11,19 @@ public interface IKvmPmuOps
     void Refresh(X86Vcpu vcpu);
 
     void Reset(X86Vcpu vcpu);
+
+    /// <summary>False when the guest's CPUID says that the processor does not have the event.</summary>
+    bool HwEventAvailable(KvmPmc pmc);
+
+    /// <summary>Its bit in the global control register, where there is one.</summary>
+    bool PmcIsEnabled(KvmPmc pmc);
+
+    KvmPmc? PmcIdxToPmc(KvmPmu pmu, int index);
+
+    KvmPmc? MsrIdxToPmc(X86Vcpu vcpu, uint msr);
+
+    /// <summary>The counter that RDPMC names; null when it faults.</summary>
+    KvmPmc? RdpmcEcxToPmc(X86Vcpu vcpu, uint idx);
 
     bool IsValidMsr(X86Vcpu vcpu, uint msr);
 
@@ -22,12 +35,4 @@ public interface IKvmPmuOps
 
     /// <summary>True if RDPMC with this index would not fault.</summary>
     bool IsValidRdpmcEcx(X86Vcpu vcpu, uint idx);
-
-    /// <summary>An event that the kernel saw for the guest, an emulated instruction: each counter is asked whether it counts that; none does.</summary>
-    void TriggerEvent(X86Vcpu vcpu)
-    {
-    }
-
-    /// <summary>RDPMC: 0 and the counter, or 1 when it faults.</summary>
-    int Rdpmc(X86Vcpu vcpu, uint idx, out ulong data);
 }

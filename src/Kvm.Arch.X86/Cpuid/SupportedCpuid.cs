@@ -236,7 +236,7 @@ internal sealed class SupportedCpuid(X86Arch arch, int maxNent, bool emulated)
         if (!arch.HostX86.BootCpuHas(ARCH_PERFMON))
             return;
         X86PmuCapability pmu = arch.PmuCap;
-        entry.eax = (uint)(pmu.Version | (pmu.NumCountersGp << 8) | (pmu.BitWidthGp << 16));
+        entry.eax = (uint)(pmu.Version | (pmu.NumCountersGp << 8) | (pmu.BitWidthGp << 16) | (pmu.EventsMaskLength << 24));
         entry.ebx = pmu.EventsMask;
         entry.edx = (uint)(pmu.NumCountersFixed | (pmu.BitWidthFixed << 5) | (pmu.Version != 0 ? 1 << 15 : 0));
     }

@@ -184,9 +184,9 @@ public unsafe partial class X86Vcpu
         EmulateRegsNeedSyncToVcpu = false;
         if (!ctxt.HaveException || TypeOf(ctxt.Exception.Vector) == ExceptionType.Trap)
         {
-            PmuTriggerEvent();
+            PmuTriggerEvent(HwInstructions);
             if (ctxt.IsBranch)
-                PmuTriggerEvent();
+                PmuTriggerEvent(HwBranches);
             Rip = ctxt.Eip;
             if (r != 0 && (ctxt.Tf || (GuestDebug & KVM_GUESTDBG_SINGLESTEP) != 0))
                 r = DoSinglestep();
@@ -197,16 +197,6 @@ public unsafe partial class X86Vcpu
         if ((ctxt.Eflags & ~rflags & X86_EFLAGS_IF) != 0)
             MakeRequest(X86Request.KVM_REQ_EVENT);
         return r;
-    }
-
-    /// <summary>An instruction was done for the guest. Its counters do not count: only who follows the path sees that they are asked.</summary>
-    [KernelFunction("kvm_pmu_trigger_event", File = "arch/x86/kvm/pmu.c")]
-    private void PmuTriggerEvent()
-    {
-        if (!FunctionTrace.Enabled)
-            return;
-        using var _ = FunctionTrace.Enter("kvm_pmu_trigger_event");
-        Arch.PmuOps.TriggerEvent(this);
     }
 
     private void ToggleInterruptibility(uint mask)

@@ -23,7 +23,7 @@ public unsafe partial class X86Vcpu
         int r = Ops.SkipEmulatedInstruction(this);
         if (r == 0)
             return 0;
-        PmuTriggerEvent();
+        PmuTriggerEvent(HwInstructions);
         return (rflags & X86_EFLAGS_TF) != 0 ? DoSinglestep() : r;
     }
 

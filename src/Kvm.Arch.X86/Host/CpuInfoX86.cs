@@ -282,6 +282,13 @@ public sealed class CpuInfoX86
             Set(X86Feature.REP_GOOD);
         if (Has(X86Feature.XMM2))
             Set(X86Feature.LFENCE_RDTSC);
+        if (CpuidLevel > 9)
+        {
+            cpu.Cpuid(0xa, 0, out uint perfmon, out _, out _, out _);
+            if ((perfmon & 0xff) != 0 && (perfmon >> 8 & 0xff) > 1)
+                Set(X86Feature.ARCH_PERFMON);
+        }
+
         FeatCtl.Init(this, cpu, log);
     }
 
@@ -296,6 +303,13 @@ public sealed class CpuInfoX86
         Set(X86Feature.REP_GOOD);
         if (Family == 0x17 || Family == 0x19)
             Set(X86Feature.ZEN);
+
+        // bsp_init_amd: without an architectural way, LS_CFG switches speculative store bypass off.
+        if (Family is >= 0x15 and <= 0x17 && !Has(X86Feature.AMD_SSBD) && !Has(X86Feature.VIRT_SSBD) && cpu.RdmsrSafe(MSR_AMD64_LS_CFG, out ulong _))
+        {
+            Set(X86Feature.LS_CFG_SSBD);
+            Set(X86Feature.SSBD);
+        }
 
         // LFENCE becomes serializing: DE_CFG bit 1.
         if (Has(X86Feature.XMM2))

@@ -39,6 +39,13 @@ public sealed class HostX86
         BootCpuData.Set(X86Feature.CPUID);
         TscKhz = ComputeTscKhz();
         SmtPossible = cpus[0].CpuData.ThreadsPerCore > 1;
+        Pmu = HostPmu.Probe(cpus[0]);
+        if (Pmu is not null)
+        {
+            foreach (HostX86Cpu cpu in cpus)
+                cpu.StartPmu(Pmu);
+        }
+
         HasPku = BootCpuHas(X86Feature.OSPKE);
         MxcsrFeatureMask = cpus[0].ReadMxcsrMask();
     }
@@ -51,6 +58,9 @@ public sealed class HostX86
 
     /// <summary>boot_cpu_data: what all processors have.</summary>
     public CpuInfoX86 BootCpuData { get; }
+
+    /// <summary>x86_pmu: null when the processors' counters do not count.</summary>
+    public HostPmu? Pmu { get; }
 
     public UserReturnMsrs UserReturn { get; }
 

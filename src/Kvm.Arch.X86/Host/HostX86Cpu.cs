@@ -54,6 +54,18 @@ public sealed unsafe class HostX86Cpu : ICpuHardware
     /// <summary>What vmx/svm use as stack pointer around an entry; never dereferenced.</summary>
     public ulong KernelStackTop => 0xffffc90000414000 + ((ulong)Cpu.Id * 0x8000);
 
+    /// <summary>This CPU's performance counters; null when there are none.</summary>
+    internal CpuPmu? Pmu { get; private set; }
+
+    internal void StartPmu(HostPmu pmu) => Pmu = new CpuPmu(this, pmu);
+
+    /// <summary>The kernel's NMI handler: the interrupt of a performance counter is the only NMI that means anything to it.</summary>
+    public void HandleNmi()
+    {
+        Processor.AcknowledgeNmi();
+        Pmu?.HandleNmi();
+    }
+
     internal readonly UserReturnValues UserReturn = new();
 
     // ---- MSRs ----
@@ -175,6 +187,8 @@ public sealed unsafe class HostX86Cpu : ICpuHardware
     {
         Processor.Reset(false);
         System.StartCpu(this);
+        if (System.Pmu is { } pmu)
+            StartPmu(pmu);
     }
 
     /// <summary>The CPU is offline: what its registers hold belongs to somebody who goes on elsewhere.</summary>

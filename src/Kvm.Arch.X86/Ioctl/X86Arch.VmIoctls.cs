@@ -103,7 +103,7 @@ public sealed unsafe partial class X86Arch
         return 0;
     }
 
-    /// <summary>Kept for the guest's counters: -EINVAL for an unknown action or flag, -E2BIG beyond 300 events.</summary>
+    /// <summary>Counters look at it when they are programmed next: -EINVAL for an unknown action or flag, -E2BIG beyond 300 events.</summary>
     private KvmResult SetPmuEventFilter(X86Vm vm, ulong arg)
     {
         var argp = new UserPtr<kvm_pmu_event_filter>(arg);
@@ -120,6 +120,7 @@ public sealed unsafe partial class X86Arch
         var events = new ulong[header.nevents];
         if (!argp.Offset<ulong>(sizeof(kvm_pmu_event_filter)).Read(events))
             return -EFAULT;
+        Array.Sort(events);
         using (vm.Lock.Enter())
             vm.PmuEventFilter = new KvmPmuEventFilter(header.action == KVM_PMU_EVENT_ALLOW, header.fixed_counter_bitmap, events);
         return 0;

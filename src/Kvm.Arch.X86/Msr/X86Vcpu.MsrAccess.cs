@@ -327,21 +327,6 @@ public unsafe partial class X86Vcpu
         return 0;
     }
 
-    // ---- performance counters: the vendor's ----
-
-    private bool PmuIsValidMsr(uint index) => Arch.PmuOps.IsValidMsr(this, index);
-
-    private int PmuGetMsr(ref MsrData msr) => Arch.PmuOps.GetMsr(this, ref msr);
-
-    private int PmuSetMsr(ref MsrData msr) => Arch.PmuOps.SetMsr(this, ref msr);
-
-    [KernelFunction("kvm_pmu_refresh", File = "arch/x86/kvm/pmu.c")]
-    public void PmuRefresh()
-    {
-        using var _ = FunctionTrace.Enter("kvm_pmu_refresh");
-        Arch.PmuOps.Refresh(this);
-    }
-
     /// <summary>Exit handler of RDPMC.</summary>
     [KernelFunction("kvm_emulate_rdpmc", File = "arch/x86/kvm/x86.c")]
     public int EmulateRdpmc()
@@ -356,17 +341,5 @@ public unsafe partial class X86Vcpu
         Rax = (uint)data;
         Rdx = data >> 32;
         return SkipEmulatedInstruction();
-    }
-
-    /// <summary>kvm_pmu_rdpmc: without a guest PMU, or when user mode may not read, 1.</summary>
-    private int PmuRdpmc(uint idx, out ulong data)
-    {
-        data = 0;
-        if (Pmu.Version == 0 && !Arch.PmuOps.IsValidRdpmcEcx(this, idx))
-            return 1;
-        int r = Arch.PmuOps.Rdpmc(this, idx, out data);
-        if (r != 0)
-            return 1;
-        return ReadCr4Bits(X86_CR4_PCE) == 0 && Ops.GetCpl(this) != 0 && ReadCr0Bits(X86_CR0_PE) != 0 ? 1 : 0;
     }
 }

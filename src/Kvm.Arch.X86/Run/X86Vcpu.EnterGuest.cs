@@ -231,8 +231,10 @@ public unsafe partial class X86Vcpu
             ProcessSmi();
         if (CheckRequest(KVM_REQ_NMI))
             ProcessNmi();
-        ClearRequest(KVM_REQ_PMU);
-        ClearRequest(KVM_REQ_PMI);
+        if (CheckRequest(KVM_REQ_PMU))
+            PmuHandleEvent();
+        if (CheckRequest(KVM_REQ_PMI))
+            PmuDeliverPmi();
         if (CheckRequest(KVM_REQ_IOAPIC_EOI_EXIT) && IoapicEoiExit())
             return 0;
         if (CheckRequest(KVM_REQ_SCAN_IOAPIC))

@@ -61,6 +61,7 @@ public sealed partial class X86Arch
         var x86 = (X86Vcpu)vcpu;
         x86.LoadedCpu = (HostX86Cpu)cpu.Hardware!;
         x86.LoadOn(cpu.Id);
+        x86.PmuLoad();
         // ARCHITECTURE D7: userspace may have written guest code through its own pointer since this CPU last ran it.
         x86.LoadedCpu.Processor.CodeMayHaveChanged();
     }
@@ -79,6 +80,7 @@ public sealed partial class X86Arch
                 vcpu.Stat.PreemptionOther++;
         }
 
+        vcpu.PmuPut();
         Ops.VcpuPut(vcpu);
         vcpu.LastHostTsc = vcpu.LoadedCpu.Rdtsc();
 
@@ -96,6 +98,12 @@ public sealed partial class X86Arch
         using var _ = FunctionTrace.Enter("kvm_arch_sched_in");
         var vcpu = (X86Vcpu)v;
         vcpu.L1tfFlushL1d = true;
+        if (vcpu.Pmu.Version != 0 && vcpu.Pmu.EventCount != 0)
+        {
+            vcpu.Pmu.NeedCleanup = true;
+            vcpu.MakeRequest(X86Request.KVM_REQ_PMU);
+        }
+
         Ops.SchedIn(vcpu, cpu.Id);
     }
 

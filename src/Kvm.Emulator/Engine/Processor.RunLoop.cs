@@ -50,7 +50,9 @@ public sealed unsafe partial class Processor
         CpuState* s = State;
         CodeCache cache = Code;
         long budget = (long)Math.Min(maxInstructions, long.MaxValue);
-        long start = budget, unfinished = 0;
+        long start = budget, unfinished = 0, reserve = 0;
+        PerformanceMonitor? counters = Counters;
+        counters?.Enter();
         if (HostContextPending)
             UpdateMode();
         s->Zero = 0;
@@ -59,6 +61,20 @@ public sealed unsafe partial class Processor
         while (true)
         {
             bool eventTaken = false;
+            if (counters is { Attention: true })
+            {
+                // Counters that overflow soon get the loop back by the budget.
+                budget += reserve;
+                ulong retired = s->InstructionsRetired + (ulong)(start - budget - unfinished);
+                counters.Boundary(retired);
+                reserve = Math.Max(0, budget - (long)Math.Min(counters.Allowance(retired), long.MaxValue));
+                budget -= reserve;
+            }
+            else if (reserve != 0)
+            {
+                budget += reserve;
+                reserve = 0;
+            }
             if (Volatile.Read(ref s->ExitRequest) != 0 || s->Activity != ActivityState.Active)
             {
                 if ((s->ExitRequest & (uint)ExitRequests.Code) != 0)
@@ -76,6 +92,8 @@ public sealed unsafe partial class Processor
                 reason = StopReason.HostReached;
                 break;
             }
+            if (budget <= 0 && reserve > 0)
+                continue;
             if (budget <= 0)
             {
                 reason = StopReason.Budget;
@@ -113,8 +131,14 @@ public sealed unsafe partial class Processor
                 budget--;
                 unfinished++;
             }
+            else if (status == ExecStatus.Switched && NonRoot is null)
+            {
+                // An instruction that causes a VM exit is not retired.
+                unfinished++;
+            }
         }
-        s->InstructionsRetired += (ulong)(start - budget - unfinished);
+        s->InstructionsRetired += (ulong)(start - budget - reserve - unfinished);
+        counters?.Leave(s->InstructionsRetired);
         return reason;
     }
 

@@ -18,8 +18,9 @@ public sealed class CpuModel
     private readonly FrozenSet<uint> leavesWithSubleaves;
 
     private CpuModel(string name, string description, CpuVendor vendor, int physicalBits, int linearBits, ulong tscHz,
-        IReadOnlyDictionary<ulong, CpuidLeaf> leaves, IReadOnlyDictionary<uint, ulong> msrs)
+        IReadOnlyDictionary<ulong, CpuidLeaf> leaves, IReadOnlyDictionary<uint, ulong> msrs, bool performanceCounters)
     {
+        PerformanceCounters = performanceCounters;
         Name = name;
         Description = description;
         Vendor = vendor;
@@ -42,6 +43,8 @@ public sealed class CpuModel
     /// <summary>48, or 57 when the model announces 5-level paging.</summary>
     public int LinearAddressBits { get; }
     public ulong TscHz { get; }
+    /// <summary>The counters that CPUID announces count. Processors of recordings have MSRs of counters that do not.</summary>
+    public bool PerformanceCounters { get; }
     public uint MaxLeaf { get; }
     public uint MaxExtendedLeaf { get; }
     /// <summary>MSR values at reset (before BIOS settings); an MSR that is here exists.</summary>
@@ -89,7 +92,7 @@ public sealed class CpuModel
     /// <paramref name="msrs"/>: MSRs to add or change; a null value removes the MSR.
     /// </summary>
     public CpuModel With(string? name = null, Func<uint, uint, CpuidLeaf, CpuidLeaf>? cpuid = null, IReadOnlyDictionary<uint, ulong?>? msrs = null,
-        int? physicalBits = null, int? linearBits = null, ulong? tscHz = null, CpuVendor? vendor = null)
+        int? physicalBits = null, int? linearBits = null, ulong? tscHz = null, CpuVendor? vendor = null, bool? performanceCounters = null)
     {
         var newLeaves = leaves.ToDictionary(l => l.Key, l => cpuid?.Invoke((uint)(l.Key >> 32), (uint)l.Key, l.Value) ?? l.Value);
         var newMsrs = Msrs.ToDictionary(m => m.Key, m => m.Value);
@@ -99,12 +102,20 @@ public sealed class CpuModel
             if (value is { } v)
                 newMsrs[index] = v;
         }
-        return new CpuModel(name ?? Name, Description, vendor ?? Vendor, physicalBits ?? PhysicalAddressBits, linearBits ?? LinearAddressBits, tscHz ?? TscHz, newLeaves, newMsrs);
+        return new CpuModel(name ?? Name, Description, vendor ?? Vendor, physicalBits ?? PhysicalAddressBits, linearBits ?? LinearAddressBits, tscHz ?? TscHz, newLeaves, newMsrs, performanceCounters ?? PerformanceCounters);
     }
 
     /// <summary>A variant with some CPUID bits of one leaf set and cleared.</summary>
     public CpuModel WithCpuid(uint leaf, uint subleaf, CpuidLeaf set, CpuidLeaf clear = default) => With(cpuid: (l, s, d) => l != leaf || s != subleaf ? d
         : new CpuidLeaf((d.Eax | set.Eax) & ~clear.Eax, (d.Ebx | set.Ebx) & ~clear.Ebx, (d.Ecx | set.Ecx) & ~clear.Ecx, (d.Edx | set.Edx) & ~clear.Edx));
+
+    /// <summary>A variant with one leaf more, or other data in it.</summary>
+    public CpuModel WithLeaf(uint leaf, uint subleaf, CpuidLeaf data)
+    {
+        var all = leaves.ToDictionary();
+        all[(ulong)leaf << 32 | subleaf] = data;
+        return new CpuModel(Name, Description, Vendor, PhysicalAddressBits, LinearAddressBits, TscHz, all, Msrs, PerformanceCounters);
+    }
 
     /// <summary>Names of the embedded models.</summary>
     public static IReadOnlyList<string> Names { get; } = [.. typeof(CpuModel).Assembly.GetManifestResourceNames()
@@ -127,7 +138,7 @@ public sealed class CpuModel
         return Parse(reader.ReadToEnd());
     }
 
-    /// <summary>Reads a model from JSON: name, vendor, physicalBits, linearBits, tscHz, cpuid (rows "leaf[.subleaf]": [eax, ebx, ecx, edx] in hexadecimal), msrs.</summary>
+    /// <summary>Reads a model from JSON: name, vendor, physicalBits, linearBits, tscHz, performanceCounters (optional), cpuid (rows "leaf[.subleaf]": [eax, ebx, ecx, edx] in hexadecimal), msrs.</summary>
     public static CpuModel Parse(string json)
     {
         using var document = JsonDocument.Parse(json, new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true });
@@ -149,7 +160,7 @@ public sealed class CpuModel
             root.GetProperty("physicalBits").GetInt32(),
             root.GetProperty("linearBits").GetInt32(),
             root.GetProperty("tscHz").GetUInt64(),
-            leaves, msrs);
+            leaves, msrs, root.TryGetProperty("performanceCounters", out JsonElement counters) && counters.GetBoolean());
     }
 
     private static ulong Hex(string text) => ulong.Parse(text.AsSpan(text.StartsWith("0x", StringComparison.Ordinal) ? 2 : 0), NumberStyles.HexNumber, CultureInfo.InvariantCulture);

@@ -75,6 +75,12 @@ internal sealed unsafe class MsrFile
         }
         if (model.HasSvm && cpu.Svm.TryReadMsr(index, out value))
             return true;
+        if (cpu.Counters is { } counters && counters.Owns(index))
+        {
+            value = counters.Read(index);
+            return true;
+        }
+
         return values.TryGetValue(index, out value);
     }
 
@@ -116,6 +122,11 @@ internal sealed unsafe class MsrFile
             case Msr.IA32_BIOS_UPDT_TRIG: return values.ContainsKey(index);
         }
         if (model.HasSvm && cpu.Svm.TryWriteMsr(index, value))
+            return true;
+        if (cpu.Counters is { } counters && counters.Owns(index))
+            return counters.Write(index, value);
+        // Counters that are only there to be read: the recorded processors (Bochs, QEMU) forget what is written.
+        if (cpu.Counters is null && PerformanceMonitor.IsCounter(index) && values.ContainsKey(index))
             return true;
         if (!values.TryGetValue(index, out ulong old) || !MayWrite(index, old, value))
             return false;

@@ -65,6 +65,8 @@ public sealed unsafe partial class Processor
             if (guest.VirtualMsr(write: false, index, ref virtualized, out bool fault))
                 return fault ? cpu.RaiseGp() : cpu.SetEdxEax(virtualized);
         }
+        if (cpu.Counters is { } counters && counters.Owns(index) && !counters.Exact())
+            return ExecStatus.Again;
         InstructionResult result = cpu.ReadMsr(index, out ulong value);
         return result.IsFault ? cpu.Raise(result.Fault) : cpu.SetEdxEax(value);
     }
@@ -82,6 +84,8 @@ public sealed unsafe partial class Processor
             if (guest.VirtualMsr(write: true, index, ref value, out bool fault))
                 return fault ? cpu.RaiseGp() : ExecStatus.NextEndBlock;
         }
+        if (cpu.Counters is { } counters && counters.Owns(index) && !counters.Exact())
+            return ExecStatus.Again;
         InstructionResult result = cpu.WriteMsr(index, value);
         return result.IsFault ? cpu.Raise(result.Fault) : ExecStatus.NextEndBlock;
     }
@@ -114,7 +118,7 @@ public sealed unsafe partial class Processor
         return ExecStatus.Next;
     }
 
-    /// <summary>RDPMC: the models have no counters beyond those that the MSR file stores, read through their MSRs.</summary>
+    /// <summary>RDPMC: counters are read as through their MSRs.</summary>
     internal static ExecStatus RdpmcHandler(Processor cpu, Op* op)
     {
         if ((cpu.State->Cr4 & Cr4.PCE) == 0 && cpu.State->Cpl != 0 && cpu.ProtectedMode)
@@ -122,6 +126,8 @@ public sealed unsafe partial class Processor
         if (cpu.NonRoot is { } guest && guest.Rdpmc(op->Length))
             return ExecStatus.Switched;
         uint counter = (uint)cpu.State->Gpr[1];
+        if (cpu.Counters is { } counters && !counters.Exact())
+            return ExecStatus.Again;
         if (!PerformanceCounterMsr(cpu.Model, counter, out uint msr) || !cpu.msrs.Read(msr, out ulong value))
             return cpu.RaiseGp();
         return cpu.SetEdxEax(value);
@@ -131,8 +137,9 @@ public sealed unsafe partial class Processor
     {
         if (model.Vendor == CpuVendor.Amd)
         {
-            msr = 0xc0010004 + counter;
-            return counter < 4;
+            bool core = model.PerformanceCounters && model.FeatureExtEcx(23);
+            msr = core ? 0xc0010201 + 2 * counter : 0xc0010004 + counter;
+            return counter < (core ? 6 : 4);
         }
         uint general = model.MaxLeaf >= 0xa ? model.Leaf(0xa).Eax >> 8 & 0xff : 0, fixedCount = model.MaxLeaf >= 0xa ? model.Leaf(0xa).Edx & 0x1f : 0;
         bool isFixed = (counter & 0x4000_0000) != 0;

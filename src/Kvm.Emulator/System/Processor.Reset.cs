@@ -35,6 +35,7 @@ public sealed unsafe partial class Processor
         if (!init)
         {
             ResetMsrs();
+            Counters?.Reset();
             ResetVmx();
         }
         instructionBreakpoints = false;
