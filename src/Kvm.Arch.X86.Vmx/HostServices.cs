@@ -92,7 +92,7 @@ public sealed unsafe partial class KvmIntel
     private void HostInterrupt(VcpuVmx vmx, byte vector) => Host.CurrentCpu.HandleInterrupt(vector);
 
     /// <summary>The exit left it pending in the processor.</summary>
-    private static void HostNmi(VcpuVmx vmx) => vmx.HostCpu.HandleNmi();
+    private static void HostNmi(VcpuVmx vmx) => vmx.LoadedCpu.HandleNmi();
 
     private void HostMachineCheck() => PrErr("mce: [Hardware Error]: Machine check events logged");
 

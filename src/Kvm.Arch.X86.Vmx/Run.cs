@@ -213,7 +213,7 @@ public sealed unsafe partial class KvmIntel
         if ((vmx.GuestDebug & KVM_GUESTDBG_SINGLESTEP) != 0)
             SetInterruptShadow(vmx, 0);
         vmx.LoadGuestXsaveState();
-        if (vmx.HostCpu.Pmu is { } pmu && (pmu.GuestMask | vmx.PerfSwitched) != 0)
+        if (vmx.LoadedCpu.Pmu is { } pmu && (pmu.GuestMask | vmx.PerfSwitched) != 0)
             AtomicSwitchPerfMsrs(vmx, pmu);
 
         if (EnablePreemptionTimer)
