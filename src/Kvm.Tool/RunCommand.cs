@@ -45,11 +45,13 @@ internal static class RunCommand
         var stats = new Option<bool>("--stats") { Description = "Afterwards say how long it took, and count the exits" };
         var trace = new Option<FileInfo?>("--trace") { Description = "Write KVM's tracepoint events there, in the layout of ftrace's trace file", HelpName = "file" };
         Option<IPEndPoint> listen = Options.Listen();
+        var devices = new DeviceOptions();
         var firmware = new FirmwareOptions();
 
         var command = new Command(name, description) { kernel, cpu, backend, parameter, smp, memory, initrd, append, entry, irqchip, hyperv, timeout, trace };
         if (!stat) command.Add(stats);
         if (debug) command.Add(listen);
+        devices.AddTo(command);
         firmware.AddTo(command);
         command.Validators.Add(result =>
         {
@@ -78,7 +80,8 @@ internal static class RunCommand
             if (chosen == KvmBackend.Native && (stat || events is not null))
                 throw new ToolException(ExitCode.Usage, $"{(stat ? "kvm stat" : "--trace")} sees the events of the model only; a real kernel's are below /sys/kernel/tracing");
             using EventLog? log = events is null ? null : new EventLog(Inputs.CreateFile(events, "trace"));
-            return Run(chosen, (kernelFile ?? result.GetValue(firmware.Image))!.Name, load,
+            using GuestDevices hardware = devices.Read(result);
+            return Run(chosen, (kernelFile ?? result.GetValue(firmware.Image))!.Name, load, hardware,
                 new PcOptions
                 {
                     Processors = result.GetValue(smp),
@@ -133,7 +136,7 @@ internal static class RunCommand
         }
     }
 
-    private static int Run(IKvmBackend backend, string name, Action<Pc> load, PcOptions options, double timeout, bool stats, bool times, IPEndPoint? gdb)
+    private static int Run(IKvmBackend backend, string name, Action<Pc> load, GuestDevices devices, PcOptions options, double timeout, bool stats, bool times, IPEndPoint? gdb)
     {
         using var stdout = new StandardOutput();
         using var bios = new FirstWords();
@@ -141,6 +144,7 @@ internal static class RunCommand
         using KvmSystem kvm = Backends.Open(backend);
         using GuestConsole console = GuestConsole.Open();
         using var pc = new Pc(kvm, options with { Output = output, Input = console.Input, DebugOutput = PipeWriter.Create(bios) });
+        devices.AddTo(pc);
         load(pc);
         console.Connect(pc);
         ExitStatistics? statistics = stats ? new ExitStatistics(pc) : null;

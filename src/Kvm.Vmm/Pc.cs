@@ -6,6 +6,7 @@ using Kvm.Vmm.Boot;
 using Kvm.Vmm.Bus;
 using Kvm.Vmm.Devices;
 using Kvm.Vmm.Pci;
+using Kvm.Vmm.Virtio;
 using static Kvm.Abi.Uapi;
 
 namespace Kvm.Vmm;
@@ -24,6 +25,10 @@ public sealed class Pc : IDisposable
     private const ulong LeastMemory = 1 << 20, PageSize = 4096;
     private const int TimerLine = 0;
 
+    // Virtio devices: on PCI from device 2 on; else a page each from 3 GiB on, on the I/O APIC's pins that PCs leave free, or on an ISA interrupt that does.
+    private const int FirstPciDevice = 2, MostPciDevices = 32, MostMmioDevices = 8;
+    private const uint MmioDevices = (uint)GuestRam.HoleStart, MmioDeviceStep = 0x1000, FirstFreePin = 16, FreeIsaInterrupt = 5;
+
     private readonly Serial16550 _serial;
     private readonly Pic8259? _pic;
     private readonly Pit8254? _pit;
@@ -31,6 +36,10 @@ public sealed class Pc : IDisposable
     private readonly List<VcpuLoop> _loops = [];
     private readonly IsaBridge _isaBridge = new();
     private readonly PowerManagement _power;
+    private readonly PciInterrupts _pciInterrupts;
+    private readonly PciMemory _pciMemory = new();
+    private readonly SortedDictionary<int, VirtioPci> _pciDevices = [];
+    private readonly List<VirtioMmio> _mmioDevices = [];
     private GuestMemory? _firmware;
     private CfiFlash? _variables;
 
@@ -82,6 +91,7 @@ public sealed class Pc : IDisposable
         _serial = new Serial16550(Serial16550.Com1, options.Output, options.Input,
             level => SetLine(Serial16550.Com1Gsi, level));
         _power = new PowerManagement(Ports, Stop, options.Time);
+        _pciInterrupts = new PciInterrupts(_isaBridge, SetLine);
         AddDevices(options);
     }
 
@@ -120,6 +130,15 @@ public sealed class Pc : IDisposable
 
     /// <summary>Interrupt controllers and timer are the kernel's.</summary>
     public bool HasIrqchip { get; }
+
+    /// <summary>Adds a virtio device, which the PC disposes of; before anything is loaded, because the tables tell of it.</summary>
+    /// <exception cref="InvalidOperationException">There is no room for more.</exception>
+    public void AddVirtio(VirtioDevice device, VirtioTransport transport = VirtioTransport.Pci)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        if (transport == VirtioTransport.Mmio) AddMmioDevice(device);
+        else AddPciDevice(device);
+    }
 
     /// <summary>Loads a Linux kernel. See <see cref="LinuxLoader"/>.</summary>
     public void LoadLinux(BzImage image, LinuxEntry entry, string commandLine, ReadOnlyMemory<byte> initrd = default)
@@ -187,6 +206,9 @@ public sealed class Pc : IDisposable
     /// <summary>Closes vCPU and VM, frees the RAM. Not while <see cref="Run"/> is running.</summary>
     public void Dispose()
     {
+        // Their threads use the RAM.
+        foreach (VirtioPci device in _pciDevices.Values) device.Dispose();
+        foreach (VirtioMmio device in _mmioDevices) device.Dispose();
         _pit?.Dispose();
         _variables?.Dispose();
         _firmware?.Dispose();
@@ -208,7 +230,17 @@ public sealed class Pc : IDisposable
     {
         _power.PlaceAt(AcpiTables.PowerPorts);
         _isaBridge.RouteAll();
-        AcpiTables.Install(Ram, _vcpus.Count, HasIrqchip, AcpiTables.Devices([]));
+        var routes = new List<(int Device, int Pin, uint Gsi)>();
+        foreach ((int number, VirtioPci device) in _pciDevices)
+        {
+            byte interrupt = IsaBridge.StandardRoutes[PciInterrupts.LineOf(number)];
+            device.Place(_pciMemory);
+            device.Write(PciFunction.InterruptLine, [interrupt]);
+            routes.Add((number, 0, interrupt));
+        }
+
+        AcpiTables.Install(Ram, _vcpus.Count, HasIrqchip,
+            [AcpiTables.Devices(routes), .. _mmioDevices.Select((_, i) => AcpiTables.VirtioMmioDevice(i, MmioAddress(i), VirtioMmio.Size, MmioGsi(i)))]);
     }
 
     /// <summary>The memory, RAM or firmware, at a guest-physical address. False: not all of it is memory.</summary>
@@ -219,6 +251,29 @@ public sealed class Pc : IDisposable
         if (firmware) bytes = _firmware!.At(address, length);
         return firmware;
     }
+
+    private void AddPciDevice(VirtioDevice device)
+    {
+        int number = FirstPciDevice + _pciDevices.Count;
+        if (number >= MostPciDevices) throw new InvalidOperationException($"PCI bus 0 has room for {MostPciDevices - FirstPciDevice} virtio devices");
+        uint classCode = device.Type switch { 1 => 0x020000u, 2 => 0x010000u, 3 or 19 => 0x078000u, _ => 0x00ff00u };
+        var function = new VirtioPci(device, Vm, Ram, Mmio, classCode, HasIrqchip, _pciInterrupts.Connect(number));
+        _pciDevices.Add(number, function);
+        Pci.Add(number, 0, function);
+    }
+
+    private void AddMmioDevice(VirtioDevice device)
+    {
+        int number = _mmioDevices.Count, most = HasIrqchip ? MostMmioDevices : 1;
+        if (number >= most) throw new InvalidOperationException($"there is room for {most} virtio-mmio devices");
+        var registers = new VirtioMmio(device, Vm, Ram, MmioAddress(number), level => SetLine(MmioGsi(number), level));
+        _mmioDevices.Add(registers);
+        Mmio.Add(MmioAddress(number), VirtioMmio.Size, registers);
+    }
+
+    private static uint MmioAddress(int number) => MmioDevices + (uint)number * MmioDeviceStep;
+
+    private uint MmioGsi(int number) => HasIrqchip ? FirstFreePin + (uint)number : FreeIsaInterrupt;
 
     /// <summary>Drives a GSI of whichever interrupt controller there is.</summary>
     private void SetLine(uint gsi, bool level)

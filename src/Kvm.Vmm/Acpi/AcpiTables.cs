@@ -68,6 +68,12 @@ public static class AcpiTables
             Aml.Name("_UID", Aml.Integer(1)),
             new AcpiResources().Ports(Serial16550.Com1, Serial16550.Ports).Irq((int)Serial16550.Com1Gsi).ToCrs()));
 
+    /// <summary>A virtio device at a fixed place.</summary>
+    public static byte[] VirtioMmioDevice(int number, uint address, uint size, uint gsi) => Aml.Device($"VR{number:X2}",
+        Aml.Name("_HID", Aml.Text("LNRO0005")),
+        Aml.Name("_UID", Aml.Integer((uint)number)),
+        new AcpiResources().MemoryFixed(address, size).LevelInterrupt(gsi).ToCrs());
+
     /// <summary>Sleep type 0 of PM1 control is soft off.</summary>
     private static byte[] Dsdt(byte[] devices) => Aml.Join(
         Aml.Scope("\\_SB", devices),

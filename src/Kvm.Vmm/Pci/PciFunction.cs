@@ -9,7 +9,10 @@ public class PciFunction
     /// <summary>Bytes of configuration space.</summary>
     public const int ConfigSize = 256;
 
-    private const int Command = 0x04, Revision = 0x08, CacheLine = 0x0c, HeaderType = 0x0e, Subsystem = 0x2c, InterruptLine = 0x3c;
+    /// <summary>The register in which firmware leaves the interrupt's number.</summary>
+    public const int InterruptLine = 0x3c;
+
+    private const int Command = 0x04, Revision = 0x08, CacheLine = 0x0c, HeaderType = 0x0e, Subsystem = 0x2c;
     private const byte MultiFunction = 0x80;
 
     private readonly byte[] _config = new byte[ConfigSize];
@@ -33,7 +36,7 @@ public class PciFunction
     protected Span<byte> Config => _config;
 
     /// <summary>Reads 1, 2 or 4 bytes that do not cross a dword.</summary>
-    public void Read(int offset, Span<byte> data) => _config.AsSpan(offset, data.Length).CopyTo(data);
+    public virtual void Read(int offset, Span<byte> data) => _config.AsSpan(offset, data.Length).CopyTo(data);
 
     /// <summary>Writes 1, 2 or 4 bytes that do not cross a dword; bits that are not writable stay.</summary>
     public void Write(int offset, ReadOnlySpan<byte> data)

@@ -1,0 +1,76 @@
+using System.CommandLine;
+using System.Globalization;
+using Kvm.Vmm;
+using Kvm.Vmm.Virtio;
+
+namespace Kvm.Tool;
+
+/// <summary>The options of <c>kvm run</c> that add virtio devices.</summary>
+internal sealed class DeviceOptions
+{
+    private const string ReadOnlySuffix = ",ro";
+
+    private readonly Option<string[]> _disks = new("--disk")
+    {
+        Description = "A raw disk image, /dev/vda and so on in the guest; ,ro: not to be written. May be given several times",
+        HelpName = "file[,ro]",
+        DefaultValueFactory = _ => [],
+    };
+
+    private readonly Option<bool> _entropy = new("--rng") { Description = "A source of random numbers" };
+
+    private readonly Option<string> _transport = new Option<string>("--virtio")
+    {
+        Description = "What these devices are behind: PCI, or registers at fixed places that the ACPI tables tell of",
+        DefaultValueFactory = _ => "pci",
+    }.OneOf("pci", "mmio");
+
+    public void AddTo(Command command)
+    {
+        command.Add(_disks);
+        command.Add(_entropy);
+        command.Add(_transport);
+    }
+
+    /// <summary>Opens and checks what the devices stand on, before anything is built.</summary>
+    /// <returns>The devices, not attached to anything yet.</returns>
+    /// <exception cref="ToolException">A file can't be used.</exception>
+    public GuestDevices Read(ParseResult result)
+    {
+        var devices = new GuestDevices(result.GetValue(_transport) == "mmio" ? VirtioTransport.Mmio : VirtioTransport.Pci);
+        try
+        {
+            foreach (string disk in result.GetValue(_disks)!) devices.Add(OpenDisk(disk, devices.Count));
+            if (result.GetValue(_entropy)) devices.Add(new VirtioEntropy());
+            return devices;
+        }
+        catch
+        {
+            devices.Dispose();
+            throw;
+        }
+    }
+
+    private static VirtioBlock OpenDisk(string text, int number)
+    {
+        bool readOnly = text.EndsWith(ReadOnlySuffix, StringComparison.Ordinal);
+        string path = readOnly ? text[..^ReadOnlySuffix.Length] : text;
+        try
+        {
+            if (Directory.Exists(path)) throw new IOException("it is a directory");
+            return new VirtioBlock(RawDisk.Open(path, readOnly), string.Create(CultureInfo.InvariantCulture, $"disk{number}"),
+                reason => Console.Error.WriteLine($"kvm: disk {path}: {reason}; the guest gets I/O errors"));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            string reason = e switch
+            {
+                FileNotFoundException or DirectoryNotFoundException => "no such file; truncate -s 1G makes an empty disk",
+                UnauthorizedAccessException => $"permission denied{(readOnly ? "" : $"; {path}{ReadOnlySuffix} only reads it")}",
+                ArgumentException => "no file name",
+                _ => e.Message.Contains("being used by another process", StringComparison.Ordinal) ? "another process has it open; a disk that is written belongs to one guest" : e.Message,
+            };
+            throw new ToolException(ExitCode.BadFile, $"cannot use the disk {path}: {reason}");
+        }
+    }
+}
