@@ -17,6 +17,18 @@ internal sealed class DeviceOptions
         DefaultValueFactory = _ => [],
     };
 
+    private readonly Option<NetworkOption?> _network = new("--net")
+    {
+        Description = "A network card. user: a network of the guest's own, from which it reaches the host's loopback as 10.0.2.2 and whatever this process reaches; hostfwd: connections to a TCP port of the host go to one of the guest's",
+        HelpName = "user[,hostfwd=tcp:[address]:port-:port]…",
+        CustomParser = static result =>
+        {
+            NetworkOption? option = NetworkOption.Parse(result.Tokens[0].Value, out string error);
+            if (option is null) result.AddError($"--net {result.Tokens[0].Value}: {error}");
+            return option;
+        },
+    };
+
     private readonly Option<bool> _entropy = new("--rng") { Description = "A source of random numbers" };
 
     private readonly Option<string> _transport = new Option<string>("--virtio")
@@ -28,6 +40,7 @@ internal sealed class DeviceOptions
     public void AddTo(Command command)
     {
         command.Add(_disks);
+        command.Add(_network);
         command.Add(_entropy);
         command.Add(_transport);
     }
@@ -41,6 +54,7 @@ internal sealed class DeviceOptions
         try
         {
             foreach (string disk in result.GetValue(_disks)!) devices.Add(OpenDisk(disk, devices.Count));
+            if (result.GetValue(_network) is { } network) devices.Add(network.Open());
             if (result.GetValue(_entropy)) devices.Add(new VirtioEntropy());
             return devices;
         }
