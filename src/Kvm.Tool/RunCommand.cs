@@ -113,10 +113,12 @@ internal static class RunCommand
     private static Action<Pc> KernelLoader(FileInfo file, byte[] image, LinuxEntry entry, string? commandLine, byte[] initrd)
     {
         bool multiboot = MultibootLoader.IsMultiboot(image);
-        BzImage? linux = multiboot ? null : Bootable(file, () => BzImage.Parse(image));
+        bool pvh = !multiboot && PvhLoader.IsPvh(image);
+        BzImage? linux = multiboot || pvh ? null : Bootable(file, () => BzImage.Parse(image));
         return pc => Bootable(file, () =>
         {
-            if (linux is null) pc.LoadMultiboot(image, $"{file.Name} {commandLine}".TrimEnd(), initrd);
+            if (pvh) pc.LoadPvh(image, commandLine ?? DefaultCommandLine, initrd);
+            else if (linux is null) pc.LoadMultiboot(image, $"{file.Name} {commandLine}".TrimEnd(), initrd);
             else pc.LoadLinux(linux, entry, commandLine ?? DefaultCommandLine, initrd);
             return true;
         });

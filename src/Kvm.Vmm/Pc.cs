@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Kvm.Abi;
 using Kvm.Client;
@@ -154,6 +155,13 @@ public sealed class Pc : IDisposable
         MultibootLoader.Load(Ram, Vcpu, image, commandLine, module);
     }
 
+    /// <summary>Loads an ELF kernel that has a PVH entry point. See <see cref="PvhLoader"/>.</summary>
+    public void LoadPvh(ReadOnlyMemory<byte> image, string commandLine, ReadOnlyMemory<byte> initrd = default)
+    {
+        StandInForFirmware();
+        PvhLoader.Load(Ram, Vcpu, image, commandLine, initrd, AcpiTables.RootPointer);
+    }
+
     /// <summary>Puts firmware below 4 GiB, read-only, and a copy of its end below 1 MiB; the vCPU, as it comes out of reset, starts there.</summary>
     /// <param name="image">The firmware.</param>
     /// <param name="variables">The content of a flash right below the image, in which UEFI firmware keeps its variables; empty: no such flash.</param>
@@ -187,17 +195,33 @@ public sealed class Pc : IDisposable
         using Timer? timer = timeout is { } limit
             ? new Timer(_ => Stop.Request(GuestStopReason.Interrupted, 0, $"stopped after {limit.TotalSeconds:0.###} s"), null, limit, Timeout.InfiniteTimeSpan)
             : null;
+        ExceptionDispatchInfo? failure = null;
         var others = new Thread[_loops.Count - 1];
         for (int i = 0; i < others.Length; i++)
         {
             VcpuLoop loop = _loops[i + 1];
-            others[i] = new Thread(() => loop.Run()) { Name = $"vcpu {i + 1}", IsBackground = true };
+            others[i] = new Thread(() => RunOne(loop)) { Name = $"vcpu {i + 1}", IsBackground = true };
             others[i].Start();
         }
 
-        GuestStop stop = Loop.Run();
+        RunOne(Loop);
         foreach (Thread thread in others) thread.Join();
-        return stop;
+        failure?.Throw();
+        return Stop.Stop!;
+
+        // What a device could not do, on whichever processor's thread, ends the guest and is the caller's to hear of.
+        void RunOne(VcpuLoop loop)
+        {
+            try
+            {
+                loop.Run();
+            }
+            catch (Exception e)
+            {
+                Interlocked.CompareExchange(ref failure, ExceptionDispatchInfo.Capture(e), null);
+                Stop.Request(GuestStopReason.HostFailed, 0, e.Message);
+            }
+        }
     }
 
     /// <summary>Tells COM1 that its input pipe has new bytes.</summary>
@@ -315,7 +339,7 @@ public sealed class Pc : IDisposable
 
         Ports.Add(FwCfg.Port, FwCfg.Ports, FwCfg);
         Ports.Add(FwCfg.DmaPort, FwCfg.DmaPorts, FwCfg);
-        new TestDevice(SetLine).AddTo(Ports, Mmio);
+        new TestDevice(SetLine, Ram.TakePageAway).AddTo(Ports, Mmio);
 
         if (_pic is not null && _pit is not null)
         {

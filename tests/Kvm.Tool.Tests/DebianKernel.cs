@@ -56,7 +56,7 @@ internal static class DebianKernel
         ? folder
         : System.IO.Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
 
-    private static string? Scripts()
+    internal static string? Scripts()
     {
         for (DirectoryInfo? at = new(AppContext.BaseDirectory); at is not null; at = at.Parent)
         {

@@ -46,13 +46,16 @@ internal sealed record ToolRun(int ExitCode, string Output, string Errors)
     /// <summary>The command, running: its output and errors are the caller's to read.</summary>
     public static Process Start(string[] arguments) => Start("dotnet", [s_program, .. arguments]);
 
+    /// <summary>The command, running: its input too is the caller's.</summary>
+    public static Process StartWithInput(string[] arguments) => Start("dotnet", [s_program, .. arguments], null, keepInput: true);
+
     /// <summary>The command with whatever follows it in a shell's line.</summary>
     public static Process StartShell(string line) => Start("sh", ["-c", $"exec dotnet '{s_program}' {line}"]);
 
     private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "kvm.dll");
 
     /// <summary>Any program, with nothing to read and its output for the caller.</summary>
-    public static Process Start(string program, string[] arguments, string? folder = null)
+    public static Process Start(string program, string[] arguments, string? folder = null, bool keepInput = false)
     {
         var start = new ProcessStartInfo(program)
         {
@@ -63,7 +66,7 @@ internal sealed record ToolRun(int ExitCode, string Output, string Errors)
         };
         foreach (string argument in arguments) start.ArgumentList.Add(argument);
         Process process = Process.Start(start)!;
-        process.StandardInput.Close();
+        if (!keepInput) process.StandardInput.Close();
         return process;
     }
 }

@@ -7,12 +7,13 @@ namespace Kvm.Vmm.Boot;
 public sealed class ElfImage
 {
     private const ushort MachineI386 = 3, MachineX86_64 = 62;
-    private const uint Load = 1;
+    private const uint Load = 1, Note = 4;
 
     private readonly ReadOnlyMemory<byte> _file;
 
-    private ElfImage(ReadOnlyMemory<byte> file, bool is64, ulong entry, IReadOnlyList<Segment> segments)
+    private ElfImage(ReadOnlyMemory<byte> file, bool is64, ulong entry, IReadOnlyList<Segment> segments, IReadOnlyList<ReadOnlyMemory<byte>> notes)
     {
+        Notes = notes;
         _file = file;
         Is64 = is64;
         Entry = entry;
@@ -27,6 +28,9 @@ public sealed class ElfImage
 
     /// <summary>The PT_LOAD segments, in the file's order; at least one.</summary>
     public IReadOnlyList<Segment> Segments { get; }
+
+    /// <summary>The PT_NOTE segments.</summary>
+    public IReadOnlyList<ReadOnlyMemory<byte>> Notes { get; }
 
     /// <summary>Begins as an ELF file does.</summary>
     public static bool IsElf(ReadOnlySpan<byte> file) => file.StartsWith("\x7f"u8) && file.Length > 52 && file[1..4].SequenceEqual("ELF"u8);
@@ -48,20 +52,22 @@ public sealed class ElfImage
             throw new BootException("the ELF file's program headers lie outside the file");
 
         var segments = new List<Segment>();
+        var notes = new List<ReadOnlyMemory<byte>>();
         for (int i = 0; i < count; i++)
         {
             ReadOnlySpan<byte> header = data[((int)table + i * entrySize)..];
-            if (U32(header, 0) != Load) continue;
+            if (U32(header, 0) is not (Load or Note)) continue;
             Segment segment = is64
                 ? new Segment(U64(header, 8), U64(header, 16), U64(header, 24), U64(header, 32), U64(header, 40))
                 : new Segment(U32(header, 4), U32(header, 8), U32(header, 12), U32(header, 16), U32(header, 20));
             if (segment.FileSize > segment.MemorySize || segment.FileOffset > (ulong)data.Length || segment.FileSize > (ulong)data.Length - segment.FileOffset)
                 throw new BootException($"segment {i} of the ELF file lies outside the file");
-            segments.Add(segment);
+            if (U32(header, 0) == Load) segments.Add(segment);
+            else notes.Add(file.Slice((int)segment.FileOffset, (int)segment.FileSize));
         }
 
         if (segments.Count == 0) throw new BootException("the ELF file has nothing to load");
-        return new ElfImage(file, is64, entry, segments);
+        return new ElfImage(file, is64, entry, segments, notes);
     }
 
     /// <summary>Copies the segments to their physical addresses and zeroes what the file does not give.</summary>

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Kvm.Client;
+using static Kvm.Abi.Uapi;
 
 namespace Kvm.Vmm.Boot;
 
@@ -13,12 +14,14 @@ public sealed class GuestRam : IDisposable
 
     private readonly GuestMemory _low;
     private readonly GuestMemory? _high;
+    private readonly IKvmBackend _backend;
 
     /// <param name="vm">The VM that gets slots 0 and, if need be, 1.</param>
     /// <param name="size">Bytes; whole pages.</param>
     public GuestRam(Vm vm, ulong size)
     {
         Size = size;
+        _backend = vm.Backend;
         _low = vm.MapMemory(0, 0, Math.Min(size, HoleStart));
         if (size > HoleStart) _high = vm.MapMemory(1, HoleEnd, size - HoleStart);
     }
@@ -45,6 +48,21 @@ public sealed class GuestRam : IDisposable
         bytes = inside ? memory.At(address, length) : default;
         return inside;
     }
+
+    /// <summary>Takes the page at a guest-physical address away from this process and gives it back, so that the kernel has to look at it anew. Not RAM: nothing happens.</summary>
+    public void TakePageAway(ulong address)
+    {
+        const int pageSize = 4096;
+        address &= ~(pageSize - 1UL);
+        GuestMemory memory = _high is not null && address >= HoleEnd ? _high : _low;
+        if (!memory.Contains(address, pageSize)) return;
+        ulong host = HostAddress(memory) + (address - memory.GuestAddress);
+        // Nobody but the guest uses the page meanwhile: it is the guest that asked.
+        if (_backend.Mprotect(host, pageSize, PROT_NONE) >= 0) _backend.Mprotect(host, pageSize, PROT_READ | PROT_WRITE);
+    }
+
+    // SAFETY: only the address is taken.
+    private static unsafe ulong HostAddress(GuestMemory memory) => (ulong)memory.Host;
 
     /// <summary>Zeroes any number of bytes.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Not all of them are RAM.</exception>

@@ -22,6 +22,7 @@ public abstract class VirtioDevice : IDisposable
     private readonly string _name;
     private VirtioQueue[] _queues = [];
     private IVirtioInterrupts? _interrupts;
+    private GuestRam? _ram;
     private EventFd? _doorbell;
     private Thread? _thread;
     private volatile bool _ending;
@@ -48,6 +49,9 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>Held by whoever uses registers or queues.</summary>
     protected Lock Gate { get; } = new();
 
+    /// <summary>The guest's memory.</summary>
+    protected GuestRam Ram => _ram!;
+
     /// <summary>The queues, by number.</summary>
     public IReadOnlyList<VirtioQueue> Queues => _queues;
 
@@ -72,6 +76,7 @@ public abstract class VirtioDevice : IDisposable
     internal void Attach(GuestRam ram, IKvmBackend backend, IVirtioInterrupts interrupts)
     {
         if (_doorbell is not null) throw new InvalidOperationException("the device has a transport already");
+        _ram = ram;
         _doorbell = new EventFd(backend);
         _interrupts = interrupts;
         _queues = [.. _queueSizes.Select((size, index) => new VirtioQueue(ram, index, size))];
