@@ -12,7 +12,7 @@ internal sealed unsafe class Guest : IDisposable
 {
     public const ulong MemorySize = 8 << 20;
 
-    public Guest(string vendor = "amd", int cpus = 1, bool vm = true, string parameters = "", string kvmParameters = "", bool irqchip = false, bool pmuDisabled = false)
+    public Guest(string vendor = "amd", int cpus = 1, bool vm = true, string parameters = "", string kvmParameters = "", bool irqchip = false, Action<Guest>? beforeVcpus = null, ulong dirtyRing = 0)
     {
         Kernel = KernelHost.Create(MachineOptions.Uniform(vendor == "amd" ? CpuModel.AmdZen : CpuModel.IntelSkylake, cpus));
         Kernel.LoadKvm(kvmParameters).IsError.Should().BeFalse();
@@ -21,7 +21,7 @@ internal sealed unsafe class Guest : IDisposable
         Process = Kernel.Host.CreateProcess("test");
         KvmFd = Ok(Process.Open("/dev/kvm", 2));
         if (vm)
-            CreateVm(irqchip, pmuDisabled);
+            CreateVm(irqchip, beforeVcpus, dirtyRing);
     }
 
     public KernelHost Kernel { get; }
@@ -46,20 +46,21 @@ internal sealed unsafe class Guest : IDisposable
 
     public X86Vcpu Vcpu => (X86Vcpu)Vm.Vcpus[0];
 
-    private void CreateVm(bool irqchip, bool pmuDisabled)
+    private void CreateVm(bool irqchip, Action<Guest>? beforeVcpus, ulong dirtyRing)
     {
         VmFd = Ok(Process.Ioctl(KvmFd, KVM_CREATE_VM));
-        if (pmuDisabled)
+        beforeVcpus?.Invoke(this);
+        if (dirtyRing != 0)
         {
-            var cap = new kvm_enable_cap { cap = KVM_CAP_PMU_CAPABILITY };
-            cap.args[0] = KVM_PMU_CAP_DISABLE;
+            var cap = new kvm_enable_cap { cap = KVM_CAP_DIRTY_LOG_RING };
+            cap.args[0] = dirtyRing;
             Ok(Process.Ioctl(VmFd, KVM_ENABLE_CAP, ref cap));
         }
 
         if (irqchip)
             Ok(Process.Ioctl(VmFd, KVM_CREATE_IRQCHIP));
         Memory = (byte*)Process.MapAnonymous(MemorySize);
-        AddMemory(0, 0, MemorySize, (ulong)Memory);
+        AddMemory(0, 0, dirtyRing == 0 ? MemorySize : 2 << 20, (ulong)Memory);
         if (Kernel.Machine.Processors[0].Model.Vendor == CpuVendor.Intel)
             Ok(Process.Ioctl(VmFd, KVM_SET_TSS_ADDR, 0xfffbd000)); // before real mode is entered
         VcpuFd = CreateVcpu(0, out kvm_run* run);

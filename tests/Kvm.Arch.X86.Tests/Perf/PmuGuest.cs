@@ -18,12 +18,19 @@ internal sealed unsafe class PmuGuest : IDisposable
     public PmuGuest(string vendor, string parameters = "", string kvmParameters = "", int cpus = 1, bool disabled = false)
     {
         Vendor = vendor;
-        Host = new Guest(vendor, cpus, vm: true, parameters, kvmParameters, irqchip: true, pmuDisabled: disabled);
+        Host = new Guest(vendor, cpus, vm: true, parameters, kvmParameters, irqchip: true, disabled ? Disable : null);
         byte* cpuid = (byte*)Host.Process.MapAnonymous(0x4000);
         *(uint*)cpuid = 256;
         Guest.Ok(Host.Process.Ioctl(Host.KvmFd, KVM_GET_SUPPORTED_CPUID, (ulong)cpuid));
         Supported = new ReadOnlySpan<kvm_cpuid_entry2>(cpuid + 8, *(int*)cpuid).ToArray();
         Guest.Ok(Host.VcpuIoctl(KVM_SET_CPUID2, cpuid));
+    }
+
+    private static void Disable(Guest g)
+    {
+        var cap = new kvm_enable_cap { cap = KVM_CAP_PMU_CAPABILITY };
+        cap.args[0] = KVM_PMU_CAP_DISABLE;
+        Guest.Ok(g.Process.Ioctl(g.VmFd, KVM_ENABLE_CAP, ref cap));
     }
 
     public string Vendor { get; }
