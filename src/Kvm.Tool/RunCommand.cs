@@ -44,18 +44,23 @@ internal static class RunCommand
         var hyperv = new Option<bool>("--hyperv") { Description = "Show the guest Hyper-V instead of KVM" };
         var stats = new Option<bool>("--stats") { Description = "Afterwards say how long it took, and count the exits" };
         var trace = new Option<FileInfo?>("--trace") { Description = "Write KVM's tracepoint events there, in the layout of ftrace's trace file", HelpName = "file" };
+        var save = new Option<FileInfo?>("--save") { Description = "When the run ends (by --timeout, Ctrl-C or by itself), save the machine there", HelpName = "file" };
+        var restore = new Option<FileInfo?>("--restore") { Description = "Go on with a machine that --save has saved", HelpName = "file" };
         Option<IPEndPoint> listen = Options.Listen();
         var devices = new DeviceOptions();
         var firmware = new FirmwareOptions();
 
-        var command = new Command(name, description) { kernel, cpu, backend, parameter, smp, memory, initrd, append, entry, irqchip, hyperv, timeout, trace };
+        var command = new Command(name, description) { kernel, cpu, backend, parameter, smp, memory, initrd, append, entry, irqchip, hyperv, timeout, trace, save, restore };
         if (!stat) command.Add(stats);
         if (debug) command.Add(listen);
         devices.AddTo(command);
         firmware.AddTo(command);
         command.Validators.Add(result =>
         {
-            if (result.GetResult(kernel) is null && result.GetResult(firmware.Image) is null) result.AddError("nothing to run: give a kernel with --kernel, or firmware with --firmware");
+            if (result.GetResult(kernel) is null && result.GetResult(firmware.Image) is null && result.GetResult(restore) is null)
+                result.AddError("nothing to run: give a kernel with --kernel, firmware with --firmware, or a saved machine with --restore");
+            if (result.GetResult(restore) is not null && (result.GetResult(kernel) is not null || result.GetResult(firmware.Image) is not null))
+                result.AddError("--restore: the saved machine has its kernel already; leave out --kernel and --firmware");
         });
         command.Validators.Add(result =>
         {
@@ -72,26 +77,34 @@ internal static class RunCommand
             byte[] ramdisk = result.GetValue(initrd) is { } file ? Inputs.ReadFile(file, "initrd", "give an existing file with --initrd") : [];
             string? line = result.GetValue(append);
             using FirmwareGuest? machine = firmware.Read(result);
-            Action<Pc> load = machine is not null
-                ? machine.Loader(kernelFile, image, line ?? DefaultCommandLine, ramdisk)
+            using SavedMachine? saved = result.GetValue(restore) is { } from ? SavedMachine.Open(from) : null;
+            Action<Pc>? boot = saved is not null ? null
+                : machine is not null ? machine.Loader(kernelFile, image, line ?? DefaultCommandLine, ramdisk)
                 : KernelLoader(kernelFile!, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), line, ramdisk);
-            IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu), result.GetValue(smp) + 1, parameters: result.GetValue(parameter));
+            int processors = saved?.Processors ?? result.GetValue(smp);
+            IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu), processors + 1, parameters: result.GetValue(parameter));
             FileInfo? events = result.GetValue(trace);
             if (chosen == KvmBackend.Native && (stat || events is not null))
                 throw new ToolException(ExitCode.Usage, $"{(stat ? "kvm stat" : "--trace")} sees the events of the model only; a real kernel's are below /sys/kernel/tracing");
             using EventLog? log = events is null ? null : new EventLog(Inputs.CreateFile(events, "trace"));
             using GuestDevices hardware = devices.Read(result);
-            return Run(chosen, (kernelFile ?? result.GetValue(firmware.Image))!.Name, load, hardware,
-                new PcOptions
-                {
-                    Processors = result.GetValue(smp),
-                    Memory = result.GetValue(memory).Bytes,
-                    Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null },
-                    Hyperv = result.GetValue(hyperv),
-                    FirmwareOutput = machine?.DebugOutput,
-                    PhysicalBits = machine is null ? null : FirmwareGuest.PhysicalBits,
-                },
-                result.GetValue(timeout), stat || result.GetValue(stats), stat, debug ? result.GetValue(listen) : null);
+            var options = new PcOptions
+            {
+                Processors = processors,
+                Memory = result.GetValue(memory).Bytes,
+                Irqchip = result.GetValue(irqchip) switch { "kernel" => true, "user" => false, _ => null },
+                Hyperv = result.GetValue(hyperv),
+                FirmwareOutput = machine?.DebugOutput,
+                PhysicalBits = machine is null ? null : FirmwareGuest.PhysicalBits,
+            };
+            void Load(KvmSystem kvm, Pc pc)
+            {
+                boot?.Invoke(pc);
+                saved?.Restore(kvm, pc);
+            }
+
+            return Run(chosen, (kernelFile ?? result.GetValue(firmware.Image) ?? result.GetValue(restore))!.Name, Load, hardware,
+                saved?.Make(options) ?? options, result.GetValue(timeout), stat || result.GetValue(stats), stat, debug ? result.GetValue(listen) : null, result.GetValue(save));
         });
         return command;
     }
@@ -138,7 +151,8 @@ internal static class RunCommand
         }
     }
 
-    private static int Run(IKvmBackend backend, string name, Action<Pc> load, GuestDevices devices, PcOptions options, double timeout, bool stats, bool times, IPEndPoint? gdb)
+    private static int Run(IKvmBackend backend, string name, Action<KvmSystem, Pc> load, GuestDevices devices, PcOptions options, double timeout, bool stats, bool times,
+        IPEndPoint? gdb, FileInfo? save)
     {
         using var stdout = new StandardOutput();
         using var bios = new FirstWords();
@@ -147,7 +161,7 @@ internal static class RunCommand
         using GuestConsole console = GuestConsole.Open();
         using var pc = new Pc(kvm, options with { Output = output, Input = console.Input, DebugOutput = PipeWriter.Create(bios) });
         devices.AddTo(pc);
-        load(pc);
+        load(kvm, pc);
         console.Connect(pc);
         ExitStatistics? statistics = stats ? new ExitStatistics(pc) : null;
         using VmExitTimes? vmExits = times ? new VmExitTimes() : null;
@@ -158,6 +172,7 @@ internal static class RunCommand
         GuestStop stop = pc.Run(timeout > 0 ? TimeSpan.FromSeconds(timeout) : null);
         TimeSpan elapsed = TimeProvider.System.GetElapsedTime(start);
         console.Dispose();
+        if (save is not null) SavedMachine.Save(save, kvm, pc);
         // Setup code that gives up says so through the BIOS; a kernel that prints to the serial port has said it all there.
         if (stdout.Written == 0 && bios.Text.Length > 0) Console.Error.WriteLine($"kvm: the guest printed through its BIOS: {bios.Text}");
         Console.Error.WriteLine($"kvm: {backend.Name}: {stop}");

@@ -16,7 +16,7 @@ namespace Kvm.Vmm;
 /// A small PC: processors, RAM, COM1, clock, keyboard controller, reset ports, debug ports, a PCI bus with host bridge, ISA bridge and power management;
 /// interrupt controllers and timer where the kernel has none.
 /// </summary>
-public sealed class Pc : IDisposable
+public sealed partial class Pc : IDisposable
 {
     /// <summary>Where Intel hosts without unrestricted guest may put four pages of their own: below the largest firmware.</summary>
     private const ulong KvmPages = GuestRam.HoleEnd - FirmwareImage.LargestSize - KvmPagesSize, KvmPagesSize = 0x4000;
@@ -41,6 +41,7 @@ public sealed class Pc : IDisposable
     private readonly PciMemory _pciMemory = new();
     private readonly SortedDictionary<int, VirtioPci> _pciDevices = [];
     private readonly List<VirtioMmio> _mmioDevices = [];
+    private readonly bool _hyperv;
     private GuestMemory? _firmware;
     private CfiFlash? _variables;
 
@@ -56,6 +57,7 @@ public sealed class Pc : IDisposable
             throw new ArgumentOutOfRangeException(nameof(options), options.Memory, "PcOptions.Memory: a PC has at least 1 MiB, in whole pages of 4 KiB");
         if (options.Processors is < 1 or > PcOptions.MostProcessors)
             throw new ArgumentOutOfRangeException(nameof(options), options.Processors, $"PcOptions.Processors: 1 to {PcOptions.MostProcessors}");
+        _hyperv = options.Hyperv;
         Stop = new StopSignal();
         Vm = kvm.CreateVm();
         try
@@ -320,7 +322,8 @@ public sealed class Pc : IDisposable
         Ports.Add(DebugExit.Port, DebugExit.Ports, new DebugExit(Stop));
         if (options.DebugOutput is not null) Ports.Add(DebugConsole.Port, 1, new DebugConsole(options.DebugOutput));
         if (options.FirmwareOutput is not null) Ports.Add(DebugConsole.FirmwarePort, 1, new DebugConsole(options.FirmwareOutput));
-        Ports.Add(CmosRtc.Port, CmosRtc.Ports, new CmosRtc(options.Time, Ram.LowSize));
+        var clock = new CmosRtc(options.Time, Ram.LowSize);
+        Ports.Add(CmosRtc.Port, CmosRtc.Ports, clock);
 
         var keyboard = new I8042(Stop, level => SetLine(I8042.KeyboardGsi, level));
         Ports.Add(I8042.DataPort, 1, keyboard);
@@ -339,7 +342,9 @@ public sealed class Pc : IDisposable
 
         Ports.Add(FwCfg.Port, FwCfg.Ports, FwCfg);
         Ports.Add(FwCfg.DmaPort, FwCfg.DmaPorts, FwCfg);
-        new TestDevice(SetLine, Ram.TakePageAway).AddTo(Ports, Mmio);
+        var test = new TestDevice(SetLine, Ram.TakePageAway);
+        test.AddTo(Ports, Mmio);
+        _saved.AddRange([_serial, clock, keyboard, Pci, control, FwCfg, test]);
 
         if (_pic is not null && _pit is not null)
         {

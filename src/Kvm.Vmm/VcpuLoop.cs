@@ -91,6 +91,9 @@ public sealed class VcpuLoop
         return _stop.Stop;
     }
 
+    /// <summary>Completes what the last exit left to be done, so that the vCPU's state is whole; not while <see cref="Run"/> is running.</summary>
+    internal void Settle() => Migration.VmState.Settle(_vcpu, vcpu => Serve(vcpu.LastExit));
+
     private void Serve(VcpuExit exit)
     {
         Observer?.Invoke(exit);

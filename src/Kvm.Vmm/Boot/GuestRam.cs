@@ -35,6 +35,9 @@ public sealed class GuestRam : IDisposable
     /// <summary>Bytes of RAM from 4 GiB upward.</summary>
     public ulong HighSize => _high?.Size ?? 0;
 
+    /// <summary>The slots.</summary>
+    internal IReadOnlyList<GuestMemory> Memories => _high is null ? [_low] : [_low, _high];
+
     /// <summary>The RAM at a guest-physical address.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Not all of it is RAM.</exception>
     public Span<byte> At(ulong address, int length) =>

@@ -4,7 +4,7 @@ namespace Kvm.Vmm.Devices;
 
 /// <summary>The MC146818 real-time clock and its CMOS memory, ports 0x70 and 0x71. Time runs; alarms and periodic interrupts do not.</summary>
 /// <remarks>Motorola MC146818A data sheet; the PC's use of the memory as the BIOS documents of IBM's AT have it.</remarks>
-public sealed class CmosRtc : BytePortDevice
+public sealed partial class CmosRtc : BytePortDevice
 {
     /// <summary>The index port; the data port follows.</summary>
     public const ushort Port = 0x70;

@@ -10,7 +10,7 @@ namespace Kvm.Vmm.Devices;
 /// The guest can only read.
 /// </summary>
 /// <remarks>QEMU docs/specs/fw_cfg: selector, data, "Signature", "File Directory", "Guest-side DMA Interface".</remarks>
-public sealed class FwCfg : IPortDevice
+public sealed partial class FwCfg : IPortDevice
 {
     /// <summary>The selector; the data port follows.</summary>
     public const ushort Port = 0x510;

@@ -9,7 +9,7 @@ namespace Kvm.Vmm.Devices;
 /// <remarks>IBM Personal System/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller", "Keyboards".</remarks>
 /// <param name="stop">Asked for a reset.</param>
 /// <param name="interrupt">Drives the keyboard's line; null: polled only.</param>
-public sealed class I8042(StopSignal stop, Action<bool>? interrupt = null) : BytePortDevice
+public sealed partial class I8042(StopSignal stop, Action<bool>? interrupt = null) : BytePortDevice
 {
     /// <summary>Data both ways.</summary>
     public const ushort DataPort = 0x60;

@@ -6,7 +6,7 @@ namespace Kvm.Vmm.Devices;
 
 /// <summary>PCI configuration mechanism #1, ports 0xcf8 and 0xcfc, for bus 0. A function that is not there reads all ones.</summary>
 /// <remarks>PCI Local Bus Specification 3.0, "Software Generation of Configuration Transactions".</remarks>
-public sealed class PciConfig : IPortDevice
+public sealed partial class PciConfig : IPortDevice
 {
     /// <summary>The address register, a dword.</summary>
     public const ushort Address = 0xcf8;

@@ -7,7 +7,7 @@ namespace Kvm.Vmm.Devices;
 /// A 16550A UART between the guest and two byte pipes. Transmission takes no time: the holding register is always empty again.
 /// </summary>
 /// <remarks>National Semiconductor PC16550D data sheet, "Registers"; OUT2 gates the interrupt line as PC wiring does.</remarks>
-public sealed class Serial16550 : BytePortDevice
+public sealed partial class Serial16550 : BytePortDevice
 {
     /// <summary>First port of COM1.</summary>
     public const ushort Com1 = 0x3f8;

@@ -3,7 +3,7 @@ using Kvm.Vmm.Bus;
 namespace Kvm.Vmm.Devices;
 
 /// <summary>Port 0x92 (fast A20 and reset) and port 0xcf9 (reset control).</summary>
-public sealed class SystemControl(StopSignal stop) : BytePortDevice
+public sealed partial class SystemControl(StopSignal stop) : BytePortDevice
 {
     /// <summary>System control port A: fast A20, fast reset.</summary>
     public const ushort PortA = 0x92;

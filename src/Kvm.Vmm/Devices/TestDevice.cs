@@ -6,7 +6,7 @@ namespace Kvm.Vmm.Devices;
 /// What bare-metal test kernels expect: scratch ports 0xe0 to 0xe3 and 0xeb, interrupt lines at 0x2000 to 0x2017, 64 KiB of plain memory behind MMIO at 0xff000000.
 /// </summary>
 /// <remarks>The ports of QEMU's pc-testdev.</remarks>
-public sealed class TestDevice(Action<uint, bool> setLine, Action<ulong>? flushPage = null) : IPortDevice, IMmioDevice
+public sealed partial class TestDevice(Action<uint, bool> setLine, Action<ulong>? flushPage = null) : IPortDevice, IMmioDevice
 {
     /// <summary>First of the ports that keep what was written: bytes, words, dwords.</summary>
     public const ushort ScratchPort = 0xe0;

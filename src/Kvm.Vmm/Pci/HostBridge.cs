@@ -1,3 +1,5 @@
+using Kvm.Vmm.Migration;
+
 namespace Kvm.Vmm.Pci;
 
 /// <summary>The Intel 440FX host bridge, function 00:00.0, with the subsystem by which PC firmware knows virtual machines.</summary>
@@ -19,4 +21,6 @@ public sealed class HostBridge : PciFunction
         SetWritable(SmRam, 0x7f);
         Config[SmRam] = 0x02; // the SMM segment is 0xa0000
     }
+
+    internal override void Transfer(StateFields fields) => TransferConfig(fields);
 }

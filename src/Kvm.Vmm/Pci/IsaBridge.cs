@@ -1,3 +1,5 @@
+using Kvm.Vmm.Migration;
+
 namespace Kvm.Vmm.Pci;
 
 /// <summary>The PIIX3's ISA bridge, function 00:01.0: routes of the four PCI interrupt lines, which hold what is written.</summary>
@@ -25,4 +27,6 @@ public sealed class IsaBridge : PciFunction
 
     /// <summary>The ISA interrupts of the four lines, as PC firmware has it.</summary>
     public static ReadOnlySpan<byte> StandardRoutes => [10, 10, 11, 11];
+
+    internal override void Transfer(StateFields fields) => TransferConfig(fields);
 }

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Kvm.Vmm.Migration;
 
 namespace Kvm.Vmm.Pci;
 
@@ -49,6 +50,19 @@ public class PciFunction
         }
 
         OnWritten(offset, data.Length);
+    }
+
+    /// <summary>Saves or restores the function; one that does not know how can't go with a saved machine.</summary>
+    /// <exception cref="StateFileException">It can't be saved.</exception>
+    internal virtual void Transfer(StateFields fields) => throw new StateFileException($"a machine with a {GetType().Name} can't be saved");
+
+    /// <summary>Configuration space; what follows from it is for the caller to do.</summary>
+    private protected void TransferConfig(StateFields fields)
+    {
+        Span<byte> config = stackalloc byte[ConfigSize];
+        _config.CopyTo(config);
+        fields.Bytes(config);
+        for (int i = 0; i < ConfigSize; i++) _config[i] = (byte)((_config[i] & ~_writable[i]) | (config[i] & _writable[i]));
     }
 
     /// <summary>Says that the device has further functions.</summary>

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Kvm.Vmm.Bus;
+using Kvm.Vmm.Migration;
 
 namespace Kvm.Vmm.Pci;
 
@@ -28,7 +29,7 @@ public sealed class PowerManagement : PciFunction, IPortDevice
     private readonly PortBus _bus;
     private readonly StopSignal _stop;
     private readonly TimeProvider _time;
-    private readonly long _epoch;
+    private long _epoch;
     private ushort _at; // 0: not decoded
     private ushort _enable, _control;
     private byte _apmControl, _apmStatus;
@@ -59,6 +60,21 @@ public sealed class PowerManagement : PciFunction, IPortDevice
     {
         Write(Base, BitConverter.GetBytes((uint)port | 1));
         Write(Misc, [1]);
+    }
+
+    internal override void Transfer(StateFields fields)
+    {
+        TransferConfig(fields);
+        fields.Field(ref _enable);
+        fields.Field(ref _control);
+        fields.Field(ref _apmControl);
+        fields.Field(ref _apmStatus);
+        // The timer goes on where it was.
+        var ticks = (long)((Int128)(_time.GetTimestamp() - _epoch) * TimerFrequency / _time.TimestampFrequency);
+        fields.Field(ref ticks);
+        if (!fields.Restoring) return;
+        _epoch = _time.GetTimestamp() - (long)((Int128)ticks * _time.TimestampFrequency / TimerFrequency);
+        OnWritten(Base, Misc - Base);
     }
 
     /// <inheritdoc/>
