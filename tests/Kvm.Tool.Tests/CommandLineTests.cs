@@ -4,7 +4,7 @@ public class CommandLineTests
 {
     /// <summary>One line that names what was wrong, one that says where to look.</summary>
     [Theory]
-    [InlineData("run", "nothing to run: give a kernel with --kernel, or firmware with --firmware", "kvm run --help")]
+    [InlineData("run", "nothing to run: give a kernel with --kernel, firmware with --firmware, or a saved machine with --restore", "kvm run --help")]
     [InlineData("run --kernel x --vars y", "--vars is for firmware", "kvm run --help")]
     [InlineData("run --kernel x --debugcon y", "--debugcon is for firmware", "kvm run --help")]
     [InlineData("run --kernel x --fw-cfg a=b", "--fw-cfg is for firmware", "kvm run --help")]
