@@ -46,7 +46,7 @@ public sealed unsafe partial class KvmLapic
     {
         if (TestVector(vector, APIC_ISR))
             return;
-        SetVector(vector, APIC_ISR);
+        Word(APIC_ISR, vector) |= 1u << (vector & 31); // nobody else writes what is in service
         if (ApicvActive)
         {
             // The processor changes ISR by itself: nothing is cached, only SVI follows.
@@ -70,7 +70,9 @@ public sealed unsafe partial class KvmLapic
     {
         if (!TestVector(vector, APIC_ISR))
             return;
-        ClearVector(vector, APIC_ISR);
+
+        // Nobody else writes what is in service.
+        Word(APIC_ISR, vector) &= ~(1u << (vector & 31));
         if (ApicvActive)
         {
             Vcpu.Ops.HwapicIsrUpdate(Vcpu, FindHighestIsr());

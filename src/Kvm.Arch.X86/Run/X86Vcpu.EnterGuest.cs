@@ -25,7 +25,7 @@ public unsafe partial class X86Vcpu
         }
 
         int r;
-        if (RequestPending)
+        if (RequestPending && (OtherRequestPending || FunctionTrace.Enabled))
         {
             r = HandleRequests();
             if (r != RequestsDone)
@@ -171,6 +171,9 @@ public unsafe partial class X86Vcpu
     }
 
     private const int RequestsDone = int.MaxValue;
+
+    /// <summary>Something besides KVM_REQ_EVENT, which most ends of interrupts ask for and which is looked at apart from the others.</summary>
+    private bool OtherRequestPending => (Volatile.Read(ref Requests) & ~(1ul << (int)(KVM_REQ_EVENT & 63))) != 0;
 
     /// <summary>Serves the pending requests in the kernel's order; <see cref="RequestsDone"/> to enter the guest, else the result of the entry.</summary>
     private int HandleRequests()
