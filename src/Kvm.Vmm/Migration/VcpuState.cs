@@ -196,6 +196,14 @@ public sealed unsafe class VcpuState
         return vcpu.Fd.TryIoctl(KVM_GET_DEVICE_ATTR, (ulong)&attribute) >= 0 ? offset : null;
     }
 
+    /// <summary>By how much the saved offset has to change for the counter to go on, here and now, where it was; null where there are no offsets.</summary>
+    internal long? TscDistance(Vcpu vcpu)
+    {
+        if (TscOffset is not { } saved || GetTscOffset(vcpu) is not { } here) return null;
+        ulong value = Msrs.FirstOrDefault(static m => m.index == MsrTsc).data;
+        return unchecked(here + (long)(value - vcpu.GetMsr(MsrTsc)) - saved);
+    }
+
     private static void SetTscOffset(Vcpu vcpu, long offset) =>
         vcpu.Fd.Set(KVM_SET_DEVICE_ATTR, new kvm_device_attr { group = KVM_VCPU_TSC_CTRL, attr = KVM_VCPU_TSC_OFFSET, addr = (ulong)&offset });
 

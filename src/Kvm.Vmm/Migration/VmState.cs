@@ -66,7 +66,8 @@ public sealed class VmState
         SetChips(vm);
         vm.Clock = new kvm_clock_data { clock = Clock.clock };
         kvm_clock_data now = vm.Clock;
-        for (int i = 0; i < vcpus.Count; i++) Vcpus[i].Restore(vcpus[i], TscOffset(Vcpus[i], now));
+        long? byValue = Vcpus.Count > 0 ? Vcpus[0].TscDistance(vcpus[0]) : null;
+        for (int i = 0; i < vcpus.Count; i++) Vcpus[i].Restore(vcpus[i], TscOffset(Vcpus[i], now, byValue));
     }
 
     /// <summary>Completes an exit that userspace has served, without running the guest: KVM_RUN with immediate_exit.</summary>
@@ -181,12 +182,14 @@ public sealed class VmState
     }
 
     /// <summary>
-    /// The clock was set first; a TSC's offset is what makes it continue: by how much the clock has moved since, and by how much the hosts' counters differ.
-    /// Null without the host's counter in both readings: then only the values themselves can be set.
+    /// The clock was set first; a TSC's offset is what makes it continue: by how much the clock has moved since, and by how much the hosts' counters differ. Without the host's counter
+    /// in both readings of the clock, all offsets move by what the first vCPU's counter lacks (<paramref name="byValue"/>): a write of the counter itself the kernel would take for an attempt
+    /// to synchronize a VM that is young. Null: offsets can't be set here.
     /// </summary>
-    private long? TscOffset(VcpuState vcpu, kvm_clock_data now)
+    private long? TscOffset(VcpuState vcpu, kvm_clock_data now, long? byValue)
     {
-        if ((Clock.flags & now.flags & HostTscValid) == 0 || vcpu.TscOffset is not { } offset) return null;
+        if (vcpu.TscOffset is not { } offset) return null;
+        if ((Clock.flags & now.flags & HostTscValid) == 0) return byValue is { } distance ? unchecked(offset + distance) : null;
         var elapsed = (long)(now.clock - Clock.clock);
         var cycles = (long)((Int128)elapsed * vcpu.TscKhz / 1_000_000);
         return unchecked(offset + cycles + (long)(Clock.host_tsc - now.host_tsc));
