@@ -11,7 +11,7 @@ public sealed unsafe partial class Processor
 
     /// <summary>
     /// Memory may have been written by something that no processor saw (a device model, through its own pointer): before decoded code is executed again
-    /// it is compared with memory. Costs nothing by itself and a few nanoseconds per block entered.
+    /// it is compared with memory. Costs nothing by itself and a few nanoseconds per block entered. DIVERGES: D-ENGINE-8
     /// </summary>
     public void CodeMayHaveChanged() => code?.BeginEpoch();
 

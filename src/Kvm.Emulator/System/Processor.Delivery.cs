@@ -30,6 +30,8 @@ public sealed unsafe partial class Processor
             NonRoot?.EventDelivery(false, info);
             if (RecordsBranches)
                 msrs.RecordInterrupt(from, State->Rip);
+            if (info.Type == 0)
+                CodeMayHaveChanged(); // a device that has something to tell may have written memory
             State->InterruptShadow = 0;
             State->Activity = ActivityState.Active;
             DisarmStep();

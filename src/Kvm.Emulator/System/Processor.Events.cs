@@ -236,7 +236,10 @@ public sealed unsafe partial class Processor
             if (!guest.PhysicalInterruptsEnabled || !InterruptDeliverable(maskByTpr: false))
                 return false;
             if (guest.PhysicalInterrupt())
+            {
+                CodeMayHaveChanged(); // as when it is delivered
                 return true;
+            }
             if ((s->Rflags & Flags.IF) == 0 || s->InterruptShadow != 0)
                 return false;
         }

@@ -51,6 +51,8 @@ public sealed unsafe partial class Processor
         ulong keep = width == 4 ? Flags.VM | Flags.VIF | Flags.VIP : ~0xffffUL;
         Rflags = (Rflags & keep) | (flags & Flags.All & ~keep);
         UpdateMode();
+        // A serializing instruction, and the end of a BIOS call that polled a device until code was loaded: no interrupt tells of it.
+        CodeMayHaveChanged();
         return ExecStatus.Jumped;
     }
 

@@ -180,6 +180,55 @@ public sealed unsafe class ChangedCode
         guest.State->Gpr[0].Should().Be(9);
     }
 
+    /// <summary>A disk that interrupts when it is done: what it loaded is code to be decoded.</summary>
+    [Fact]
+    public void Code_written_by_a_device_is_seen_behind_an_interrupt()
+    {
+        using var guest = new GuestMachine();
+        guest.Start(64, a =>
+        {
+            a.mov(eax, 1);
+            a.sti();
+            a.hlt();
+        });
+        guest.Run();
+        guest.Ram[GuestMachine.CodeBase + 1] = 9;
+        guest.Cpu.RaiseInterrupt(0x1f);
+        guest.Run();
+        guest.State->Rip.Should().Be(GuestMachine.HandlerBase + 0x1f * 16 + 1);
+        guest.State->Activity = ActivityState.Active;
+        guest.State->Rip = GuestMachine.CodeBase;
+        guest.Run();
+        guest.State->Gpr[0].Should().Be(9);
+    }
+
+    /// <summary>INT 13h polls the disk, and returns.</summary>
+    [Fact]
+    public void Code_written_by_a_device_is_seen_behind_IRET_in_real_mode()
+    {
+        using var guest = new GuestMachine();
+        guest.Start(16, a =>
+        {
+            a.mov(ax, 1); // 3 bytes
+            a.hlt(); // 1
+            a.pushf(); // at 4
+            a.push(cs);
+            a.push(bx);
+            a.iret();
+        });
+        guest.Run();
+        ulong second = guest.State->Rip;
+        guest.State->Gpr[3] = second - 4;
+        guest.State->Activity = ActivityState.Active;
+        guest.Run();
+        guest.State->Gpr[0].Should().Be(1);
+        guest.Ram[GuestMachine.CodeBase + 1] = 9;
+        guest.State->Activity = ActivityState.Active;
+        guest.Run();
+        guest.State->Gpr[0].Should().Be(9);
+        guest.State->Rip.Should().Be(second);
+    }
+
     /// <summary>Another processor's stores reach code that this one has decoded, also through a write translation it had before.</summary>
     [Fact]
     public void Store_by_another_processor_drops_decoded_code()
