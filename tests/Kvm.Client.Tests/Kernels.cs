@@ -7,6 +7,9 @@ public static class Kernels
 {
     public static IReadOnlyList<string> Names { get; } = ["intel", "amd", "native"];
 
+    /// <summary>Hosts that preempt a vCPU at every exit and take it to another processor.</summary>
+    public static IReadOnlyList<string> Moved { get; } = ["intel moved", "amd moved"];
+
     /// <summary>Linux 6.1, for what other versions answer differently.</summary>
     public static TheoryData<string> Models => ["intel", "amd"];
 
@@ -30,6 +33,12 @@ public static class Kernels
     {
         "native" => KvmBackend.Native,
         "intel" or "amd" => KvmBackend.ByName("model", kernel),
+        "intel moved" or "amd moved" => KvmBackend.Model(options =>
+        {
+            options.Vendor = kernel == "intel moved" ? Kvm.Emulator.CpuVendor.Intel : Kvm.Emulator.CpuVendor.Amd;
+            options.Processors = 3;
+            options.PreemptionSeed = 21;
+        }),
         _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
     };
 }

@@ -16,7 +16,7 @@ public class Smp
         get
         {
             var data = new TheoryData<string, int>();
-            foreach (string kernel in Kernels.Names)
+            foreach (string kernel in Kernels.Names.Concat(Kernels.Moved))
             {
                 data.Add(kernel, 2);
                 data.Add(kernel, 4);
