@@ -1,5 +1,6 @@
 using System.Globalization;
 using Kvm.Benchmarks.Api;
+using Kvm.Benchmarks.Boot;
 using Kvm.Benchmarks.Engine;
 using Kvm.Benchmarks.Growth;
 
@@ -34,7 +35,11 @@ switch (args.FirstOrDefault())
     case "engine-vs-qemu":
         EngineVersus.Report(args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 3, "qemu", QemuRun.Once, args.Length > 2 ? args[2..] : []);
         return 0;
+    // boot-vs-qemu rounds kernel initrd kvm.dll [options of kvm run ...]: seconds to a shell's prompt on both, in turns.
+    case "boot-vs-qemu" when args.Length >= 5:
+        BootVersus.Report(Console.Out, int.Parse(args[1], CultureInfo.InvariantCulture), args[4..], args[2], args[3]);
+        return 0;
     default:
-        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | bochs-once kernel | engine-vs-bochs [rounds [kernel ...]] | engine-vs-qemu [rounds [kernel ...]] | api [rounds [exits [name]]] | growth [full|small [name]]");
+        Console.Error.WriteLine("usage: engine [kernel ...] | engine-once kernel | bochs-once kernel | engine-vs-bochs [rounds [kernel ...]] | engine-vs-qemu [rounds [kernel ...]] | boot-vs-qemu rounds kernel initrd kvm.dll [option ...] | api [rounds [exits [name]]] | growth [full|small [name]]");
         return 2;
 }

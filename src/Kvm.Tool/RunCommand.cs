@@ -80,7 +80,7 @@ internal static class RunCommand
             using SavedMachine? saved = result.GetValue(restore) is { } from ? SavedMachine.Open(from) : null;
             Action<Pc>? boot = saved is not null ? null
                 : machine is not null ? machine.Loader(kernelFile, image, line ?? DefaultCommandLine, ramdisk)
-                : KernelLoader(kernelFile!, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), line, ramdisk);
+                : KernelLoader(kernelFile!, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), line, result.GetValue(initrd), ramdisk);
             int processors = saved?.Processors ?? result.GetValue(smp);
             IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu), processors + 1, parameters: result.GetValue(parameter));
             FileInfo? events = result.GetValue(trace);
@@ -123,10 +123,11 @@ internal static class RunCommand
     }
 
     /// <summary>Looks at the image before anything is built; what is returned loads it.</summary>
-    private static Action<Pc> KernelLoader(FileInfo file, byte[] image, LinuxEntry entry, string? commandLine, byte[] initrd)
+    private static Action<Pc> KernelLoader(FileInfo file, byte[] image, LinuxEntry entry, string? commandLine, FileInfo? initrdFile, byte[] initrd)
     {
         bool multiboot = MultibootLoader.IsMultiboot(image);
         bool pvh = !multiboot && PvhLoader.IsPvh(image);
+        if (!multiboot) CheckInitrd(initrdFile, initrd);
         BzImage? linux = multiboot || pvh ? null : Bootable(file, () => BzImage.Parse(image));
         return pc => Bootable(file, () =>
         {
@@ -135,6 +136,12 @@ internal static class RunCommand
             else pc.LoadLinux(linux, entry, commandLine ?? DefaultCommandLine, initrd);
             return true;
         });
+    }
+
+    private static void CheckInitrd(FileInfo? file, byte[] initrd)
+    {
+        if (file is not null && InitrdImage.FindFault(initrd) is { } fault)
+            throw new ToolException(ExitCode.BadFile, $"cannot use the initrd {file}: {fault}; samples/linux/build-initramfs.sh builds one");
     }
 
     /// <summary>Shows the guest to <c>kvm top</c>; where that can't be, says so and runs it all the same.</summary>

@@ -76,6 +76,10 @@ public sealed class BzImage
         if (image.Version < 0x0202) throw new BootException($"boot protocol {image.Version >> 8}.{image.Version & 0xff:d2} is older than 2.02");
         if ((image.Byte(0x211) & LoadedHigh) == 0) throw new BootException("a zImage, which loads below 1 MiB, is not supported");
         if (file.Length <= image.SetupSize) throw new BootException($"image is cut off: {file.Length} bytes, but the setup code alone is {image.SetupSize}");
+        // The header counts the protected-mode code in units of 16 bytes; before 2.04 two bytes are not enough for it.
+        ulong whole = (ulong)image.SetupSize + image.Dword(0x1f4) * 16UL;
+        if (image.Version >= 0x0204 && (ulong)file.Length + 15 < whole)
+            throw new BootException($"image is cut off: {file.Length} bytes, but its header tells of {whole}");
         return image;
     }
 

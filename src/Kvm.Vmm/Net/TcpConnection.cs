@@ -235,6 +235,7 @@ internal sealed class TcpConnection
     private void Pump(bool evenOne = false)
     {
         if (!_established) return;
+        Span<byte> segment = stackalloc byte[OwnSegmentSize];
         while (true)
         {
             int sent = (int)Math.Min(_sendNext - _acknowledged, (uint)_count);
@@ -243,8 +244,7 @@ internal sealed class TcpConnection
             evenOne = false;
             bool last = _hostFinished && sent + length == _count;
             if (length == 0 && (!last || _finSent)) return;
-            Span<byte> data = stackalloc byte[OwnSegmentSize];
-            data = data[..length];
+            Span<byte> data = segment[..length];
             int from = (_start + sent) % SendRoom, first = Math.Min(length, SendRoom - from);
             _toGuest.AsSpan(from, first).CopyTo(data);
             _toGuest.AsSpan(0, length - first).CopyTo(data[first..]);
@@ -382,8 +382,8 @@ internal sealed class TcpConnection
                 {
                     _unread -= length;
                     if (_closed) return;
-                    uint allowed = _advertised - _receiveNext;
-                    if (allowed < ReceiveRoom / 2 && ReceiveRoom - _unread >= ReceiveRoom / 2 && !_guestFinished) SendAck();
+                    int most = Math.Min(ReceiveRoom, ushort.MaxValue << _ownScale);
+                    if (_advertised - _receiveNext < most / 2 && ReceiveRoom - _unread >= most / 2 && !_guestFinished) SendAck();
                     if (result.IsCompleted) _socket.Shutdown(SocketShutdown.Send);
                     CloseIfDone();
                 }
