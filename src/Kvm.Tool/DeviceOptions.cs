@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 using Kvm.Vmm;
 using Kvm.Vmm.Virtio;
@@ -31,6 +32,18 @@ internal sealed class DeviceOptions
 
     private readonly Option<bool> _entropy = new("--rng") { Description = "A source of random numbers" };
 
+    private readonly Option<MemorySize?> _balloon = new("--balloon")
+    {
+        Description = "A balloon that takes so much of the memory away from the guest",
+        HelpName = "size",
+        CustomParser = static result =>
+        {
+            MemorySize? size = MemorySize.Parse(result.Tokens[0].Value, out string error);
+            if (size is null) result.AddError($"--balloon {result.Tokens[0].Value}: {error}");
+            return size;
+        },
+    };
+
     private readonly Option<string> _transport = new Option<string>("--virtio")
     {
         Description = "What these devices are behind: PCI, or registers at fixed places that the ACPI tables tell of",
@@ -42,8 +55,13 @@ internal sealed class DeviceOptions
         command.Add(_disks);
         command.Add(_network);
         command.Add(_entropy);
+        command.Add(_balloon);
         command.Add(_transport);
     }
+
+    /// <summary>There is a device to be added.</summary>
+    public bool IsAny(SymbolResult result) =>
+        result.GetResult(_disks) is { Implicit: false } || result.GetResult(_network) is not null || result.GetResult(_entropy) is { Implicit: false } || result.GetResult(_balloon) is not null;
 
     /// <summary>Opens and checks what the devices stand on, before anything is built.</summary>
     /// <returns>The devices, not attached to anything yet.</returns>
@@ -56,6 +74,7 @@ internal sealed class DeviceOptions
             foreach (string disk in result.GetValue(_disks)!) devices.Add(OpenDisk(disk, devices.Count));
             if (result.GetValue(_network) is { } network) devices.Add(network.Open());
             if (result.GetValue(_entropy)) devices.Add(new VirtioEntropy());
+            if (result.GetValue(_balloon) is { } size) devices.Add(new VirtioBalloon { Wanted = size.Bytes });
             return devices;
         }
         catch

@@ -70,6 +70,11 @@ internal static class RunCommand
         {
             if (result.GetValue(smp) > 1 && result.GetValue(irqchip) == "user") result.AddError("--smp: more than one processor needs the kernel's interrupt controllers; leave out --irqchip user");
         });
+        command.Validators.Add(result =>
+        {
+            if ((result.GetResult(save) is not null || result.GetResult(restore) is not null) && devices.IsAny(result))
+                result.AddError("--save and --restore: what disks, network cards and other virtio devices are about is not saved; leave them out");
+        });
         command.SetAction(result =>
         {
             FileInfo? kernelFile = result.GetValue(kernel);
