@@ -43,6 +43,9 @@ internal unsafe struct Block
     /// <summary>Arithmetic flags that its code reads before it writes them, as far as known ; <see cref="FlagsUnknown"/>.</summary>
     internal byte FlagsIn;
 
+    /// <summary>Each memory operand is checked on its own, because those that could be checked together were in different pages, so many times.</summary>
+    internal byte Separate, Crossings;
+
     internal const byte FlagsUnknown = 0xff;
 
     /// <summary>Bit of <see cref="Mode"/>: a block of one instruction, for single-stepping and exact budgets.</summary>

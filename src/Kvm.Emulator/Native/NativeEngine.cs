@@ -99,8 +99,23 @@ internal sealed unsafe partial class NativeEngine
         if (site.Kind == ExitKind.Indirect)
             LearnTarget(s->NativeTarget, jumps);
         else
+        {
             Statistics.Interpreted(Block.Ops(block)[site.Op].Code);
+            if (site.Length != 0)
+                Separate(site);
+        }
         return Interpreter.Execute(cpu, cache, block, ref budget, site.Op);
+    }
+
+    /// <summary>Operands that share a check don't share the page. After a while each gets its own.</summary>
+    private void Separate(in Site site)
+    {
+        const int often = 16;
+        ulong first = s->Gpr[site.Base] + (ulong)site.Low;
+        if ((first & 0xfff) + (ulong)site.Length <= 4096 || ++site.Block->Crossings < often)
+            return;
+        site.Block->Separate = 1;
+        Translation.Retire(site.Block);
     }
 
     /// <summary>A direct branch to a block that the code did not know. Null: it is for the run loop, or the interpreter.</summary>

@@ -57,4 +57,7 @@ internal unsafe struct Site
     internal byte* Patch;
     internal ushort Op;
     internal ExitKind Kind;
+    /// <summary>Interpret: the operands that one check was for, when it was for several: a guest register, and the bytes from there.</summary>
+    internal byte Base;
+    internal int Low, Length;
 }

@@ -144,7 +144,7 @@ internal sealed unsafe partial class Translator
         bool atomic = instruction.HasLockPrefix || shape.Atomic || instruction.Mnemonic is Mnemonic.Cmpxchg16b;
         if (!Address(i, op, size, shape.Writes, atomic ? size : 1, out HostOperand operand))
             return false;
-        if (collapse)
+        if (collapse && operand.Index == HostRegister.R14)
             Collapse(ref operand);
         Substitute(ref instruction, operand);
         return true;
@@ -155,7 +155,7 @@ internal sealed unsafe partial class Translator
         VectorOp* v = VectorOp.Of(op);
         if (v->MemoryBytes == 0 || !Address(i, op, v->MemoryBytes, (v->Flags & VectorFlags.WritesMemory) != 0, v->Alignment, out HostOperand operand))
             return false;
-        if (collapse)
+        if (collapse && operand.Index == HostRegister.R14)
             Collapse(ref operand);
         Substitute(ref instruction, operand);
         return true;

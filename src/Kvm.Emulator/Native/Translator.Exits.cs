@@ -73,7 +73,16 @@ internal sealed unsafe partial class Translator
     }
 
     private int InterpretSite(int op, ExitKind kind)
-        => engine.AddSite(new Site { Block = block, Rip = rip + Block.Ops(block)[op].BlockOffset, Op = (ushort)op, Kind = kind });
+        => engine.AddSite(new Site
+        {
+            Block = block,
+            Rip = rip + Block.Ops(block)[op].BlockOffset,
+            Op = (ushort)op,
+            Kind = kind,
+            Base = hulls[op].Base,
+            Low = hulls[op].Low,
+            Length = op < translated ? hulls[op].Length : 0,
+        });
 
     private void LeaveTo(int site)
     {

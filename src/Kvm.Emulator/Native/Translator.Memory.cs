@@ -74,6 +74,11 @@ internal sealed unsafe partial class Translator
         if ((int)offset != offset || (int)(offset + size) != offset + size)
             return false;
         int displacement = (int)offset;
+        if (accesses[i].Base != Op.NoRegister)
+        {
+            FusedAddress(i, out operand);
+            return true;
+        }
         LoseFlags(i);
         bool baseSpilled = op->Base < 16 && HostRegister.IsSpilled(op->Base), indexSpilled = op->Index < 16 && HostRegister.IsSpilled(op->Index);
         int last = alignment > 1 ? 0 : size - 1;
@@ -118,6 +123,27 @@ internal sealed unsafe partial class Translator
         return true;
     }
 
+    /// <summary>[base + displacement], perhaps with the check of an operand before, or one for others behind it.</summary>
+    private void FusedAddress(int i, out HostOperand operand)
+    {
+        int guest = accesses[i].Base;
+        bool spilled = HostRegister.IsSpilled(guest);
+        int register = spilled ? HostRegister.R14 : HostRegister.Of(guest);
+        if (!IsKnown(i))
+        {
+            LoseFlags(i);
+            Hull(i, out int low, out int high, out bool write);
+            if (spilled)
+                e.Near(true, 0x8b, HostRegister.R14, &s->Gpr[guest]);
+            e.Lea(true, HostRegister.R15, register, HostRegister.None, 0, low);
+            e.Lea(true, HostRegister.R14, register, HostRegister.None, 0, high - 1);
+            Check(i, write, 1);
+        }
+        if (spilled)
+            e.Near(true, 0x8b, HostRegister.R14, &s->Gpr[guest]);
+        operand = new HostOperand { Index = register, Displacement = accesses[i].Displacement };
+    }
+
     private void LoadSpilled(Op* op, bool baseSpilled, bool indexSpilled)
     {
         if (baseSpilled)
@@ -143,6 +169,11 @@ internal sealed unsafe partial class Translator
     /// <summary>[register + displacement], eight bytes: the stack.</summary>
     private void StackAddress(int i, int register, int displacement, bool write)
     {
+        if (accesses[i].Base != Op.NoRegister)
+        {
+            FusedAddress(i, out _);
+            return;
+        }
         LoseFlags(i);
         e.Lea(true, HostRegister.R15, register, HostRegister.None, 0, displacement);
         e.Lea(true, HostRegister.R14, register, HostRegister.None, 0, displacement + 7);

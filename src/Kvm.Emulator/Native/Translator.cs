@@ -63,6 +63,7 @@ internal sealed unsafe partial class Translator
         if (translated == 0)
             return false;
         Liveness();
+        DescribeAccesses();
         to->Entry = e.Executable;
         to->Block = b;
         to->Rip = at;
@@ -76,14 +77,17 @@ internal sealed unsafe partial class Translator
             byte* before = e.At;
             int exits = exitCount;
             FlagsPlace flags = place;
+            (byte, long, long, bool) known = (knownBase, knownLow, knownHigh, knownWrite);
             if (!One(i, op, out open))
             {
                 e.At = before;
                 exitCount = exits;
                 place = flags;
+                (knownBase, knownLow, knownHigh, knownWrite) = known;
                 translated = i;
                 break;
             }
+            FollowKnown(i);
             i++;
         }
         if (translated == 0)
