@@ -90,7 +90,7 @@ internal sealed unsafe partial class CodeCache : IDisposable
 
     /// <summary>Compares a block from an earlier epoch with memory. Null: it has changed and is dead.</summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private Block* Revalidate(Block* b)
+    internal Block* Revalidate(Block* b)
     {
         if (Unchanged(b))
         {

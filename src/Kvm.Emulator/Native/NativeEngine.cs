@@ -82,6 +82,13 @@ internal sealed unsafe partial class NativeEngine
                 if (t != null)
                     continue;
             }
+            else if (site.Kind == ExitKind.Head && s->ExitRequest == 0 && site.Block->Epoch != cache.Epoch && site.Block->Dead == 0)
+            {
+                // The first time in this epoch: its bytes are compared.
+                t = Find(site.Block, site.Rip, cache);
+                if (t != null)
+                    continue;
+            }
             budget = s->NativeBudget;
             s->Rflags = Unpack(s->Rflags, s->NativeFlags);
             s->Rip = site.Rip;
@@ -147,6 +154,8 @@ internal sealed unsafe partial class NativeEngine
             return null;
         return Find(block, rip);
     }
+
+    private Translation* Find(Block* block, ulong rip, CodeCache of) => of.Revalidate(block) == null ? null : Find(block, rip);
 
     /// <summary>The translation of a block, made if need be. Null: there is none.</summary>
     private Translation* Find(Block* block, ulong rip)
