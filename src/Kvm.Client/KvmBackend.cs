@@ -22,13 +22,16 @@ public static class KvmBackend
     /// <param name="cpu">For the model: <c>intel</c>, <c>amd</c>, or the name of a processor model.</param>
     /// <param name="processors">For the model: how many processors the host has.</param>
     /// <param name="parameters">Parameters of the model's modules, "name=value" each; see <see cref="ModelOptions.ModuleParameters"/>.</param>
+    /// <param name="engine">For the model: who executes the guest's instructions, as <see cref="EngineOptions.Parse"/> reads it; null: as KVM_ENGINE says.</param>
     /// <exception cref="ArgumentException">No such back end, no such processor.</exception>
-    public static IKvmBackend ByName(string name, string cpu = "intel", int processors = 1, IEnumerable<string>? parameters = null) => name switch
+    public static IKvmBackend ByName(string name, string cpu = "intel", int processors = 1, IEnumerable<string>? parameters = null, string? engine = null) => name switch
     {
         "native" => Native,
         "model" => Model(options =>
         {
             (options.Cpu, options.Processors) = (Processor(cpu), processors);
+            if (engine is not null)
+                options.Engine = EngineOptions.Parse(engine);
             foreach (string[] parameter in (parameters ?? []).Select(static p => p.Split('=', 2)))
                 options.ModuleParameters[parameter[0]] = parameter.Length > 1 ? parameter[1] : "1";
         }),

@@ -38,6 +38,9 @@ public sealed class ModelOptions
     /// </summary>
     public ulong? PreemptionSeed { get; set; }
 
+    /// <summary>Who executes the guests' instructions.</summary>
+    public EngineOptions Engine { get; set; } = EngineOptions.Default;
+
     /// <summary>Source of all time in the machine and its kernel.</summary>
     public TimeProvider Time
     {

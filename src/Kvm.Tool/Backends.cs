@@ -6,8 +6,8 @@ namespace Kvm.Tool;
 internal static class Backends
 {
     /// <exception cref="ToolException">There is no such processor.</exception>
-    public static IKvmBackend Create(string backend, string cpu, int processors = 1, IEnumerable<string>? parameters = null) =>
-        Checked(() => KvmBackend.ByName(backend, cpu, processors, parameters), cpu);
+    public static IKvmBackend Create(string backend, string cpu, int processors = 1, IEnumerable<string>? parameters = null, string? engine = null) =>
+        Checked(() => KvmBackend.ByName(backend, cpu, processors, parameters, engine), cpu);
 
     /// <summary>The back end that <paramref name="make"/> makes for --cpu.</summary>
     /// <exception cref="ToolException">There is no such processor.</exception>

@@ -18,6 +18,11 @@ internal static class Options
         DefaultValueFactory = _ => "model",
     }.OneOf("model", "native");
 
+    public static Option<string> Engine() => new Option<string>("--engine")
+    {
+        Description = "Who executes the model's instructions: interpreter, or native (hot code is translated to the host's) [default: as KVM_ENGINE says, else interpreter]",
+    }.OneOf("interpreter", "native");
+
     public static Option<string> Cpu()
     {
         var cpu = new Option<string>("--cpu")

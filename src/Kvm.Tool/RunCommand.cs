@@ -29,6 +29,7 @@ internal static class RunCommand
     {
         Option<string> cpu = Options.Cpu(), backend = Options.Backend();
         Option<string[]> parameter = Options.Parameter();
+        Option<string> engine = Options.Engine();
         Option<MemorySize> memory = Options.Memory("512M");
         Option<int> smp = Options.Count("--smp", "The guest's processors", standard: 1, most: MostProcessors);
         var kernel = new Option<FileInfo?>("--kernel") { Description = "A Linux bzImage (samples/linux/fetch-kernel.sh fetches one) or a multiboot image", HelpName = "file" };
@@ -50,7 +51,7 @@ internal static class RunCommand
         var devices = new DeviceOptions();
         var firmware = new FirmwareOptions();
 
-        var command = new Command(name, description) { kernel, cpu, backend, parameter, smp, memory, initrd, append, entry, irqchip, hyperv, timeout, trace, save, restore };
+        var command = new Command(name, description) { kernel, cpu, backend, engine, parameter, smp, memory, initrd, append, entry, irqchip, hyperv, timeout, trace, save, restore };
         if (!stat) command.Add(stats);
         if (debug) command.Add(listen);
         devices.AddTo(command);
@@ -87,7 +88,7 @@ internal static class RunCommand
                 : machine is not null ? machine.Loader(kernelFile, image, line ?? DefaultCommandLine, ramdisk)
                 : KernelLoader(kernelFile!, image, (LinuxEntry)int.Parse(result.GetRequiredValue(entry), CultureInfo.InvariantCulture), line, result.GetValue(initrd), ramdisk);
             int processors = saved?.Processors ?? result.GetValue(smp);
-            IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu), processors + 1, parameters: result.GetValue(parameter));
+            IKvmBackend chosen = Backends.Create(result.GetRequiredValue(backend), result.GetRequiredValue(cpu), processors + 1, parameters: result.GetValue(parameter), engine: result.GetValue(engine));
             FileInfo? events = result.GetValue(trace);
             if (chosen == KvmBackend.Native && (stat || events is not null))
                 throw new ToolException(ExitCode.Usage, $"{(stat ? "kvm stat" : "--trace")} sees the events of the model only; a real kernel's are below /sys/kernel/tracing");

@@ -37,10 +37,14 @@ internal static unsafe partial class EngineRun
     }
 
     /// <summary>CPU seconds between 'S' and 'E', and instructions retired.</summary>
-    internal static (double Seconds, ulong Instructions) Once(EngineKernel kernel, uint divisor = 1)
+    internal static (double Seconds, ulong Instructions) Once(EngineKernel kernel, uint divisor = 1, string? engine = null)
     {
         var clock = new Clock();
-        using var machine = new Machine(MachineOptions.Uniform(CpuModel.IntelSkylake) with { Bus = clock });
+        using var machine = new Machine(MachineOptions.Uniform(CpuModel.IntelSkylake) with
+        {
+            Bus = clock,
+            Engine = engine is null ? EngineOptions.Default : EngineOptions.Parse(engine),
+        });
         const ulong size = 8 << 20, tables = 0x6000;
         var ram = (byte*)System.Runtime.InteropServices.NativeMemory.AlignedAlloc((nuint)size, 4096);
         try

@@ -23,7 +23,7 @@ internal sealed class ModelHost : IDisposable
     /// <exception cref="KvmException">A module refused to load.</exception>
     public static ModelHost Boot(ModelOptions options)
     {
-        MachineOptions machine = MachineOptions.Uniform(options.Processor, options.Processors) with { Time = options.Time };
+        MachineOptions machine = MachineOptions.Uniform(options.Processor, options.Processors) with { Time = options.Time, Engine = options.Engine };
         KernelHost kernel = KernelHost.Create(machine, new HostOptions { CpuCount = options.Processors, TimeProvider = options.Time, PreemptionSeed = options.PreemptionSeed });
         try
         {

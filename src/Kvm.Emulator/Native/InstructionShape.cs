@@ -94,8 +94,9 @@ internal sealed class InstructionShape
                 or Mnemonic.Shl or Mnemonic.Shr or Mnemonic.Sar or Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl or Mnemonic.Rcr or Mnemonic.Shld or Mnemonic.Shrd
                 or Mnemonic.Imul or Mnemonic.Mul or Mnemonic.Bsf or Mnemonic.Bsr or Mnemonic.Bswap or Mnemonic.Xchg or Mnemonic.Xadd or Mnemonic.Cmpxchg
                 or Mnemonic.Cbw or Mnemonic.Cwde or Mnemonic.Cdqe or Mnemonic.Cwd or Mnemonic.Cdq or Mnemonic.Cqo or Mnemonic.Clc or Mnemonic.Stc or Mnemonic.Cmc
-                or Mnemonic.Cmpxchg8b or Mnemonic.Cmpxchg16b:
+                or Mnemonic.Cmpxchg8b:
                 return Treatment.Same;
+            // CMPXCHG16B: the interpreter's is atomic only among its own.
             case Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc:
                 return Treatment.Same;
             case >= Mnemonic.Cmova and <= Mnemonic.Cmovs:

@@ -9,6 +9,7 @@ internal sealed unsafe partial class Translator
 {
     private bool usesVectors;
 
+    // DIVERGES: D-ENGINE-8
     /// <summary>The guest's own instruction, its operands replaced.</summary>
     private bool Same(int i, Op* op)
     {
@@ -141,7 +142,7 @@ internal sealed unsafe partial class Translator
         int size = instruction.MemorySize.GetSize();
         if (size == 0)
             return false;
-        bool atomic = instruction.HasLockPrefix || shape.Atomic || instruction.Mnemonic is Mnemonic.Cmpxchg16b;
+        bool atomic = instruction.HasLockPrefix || shape.Atomic;
         if (!Address(i, op, size, shape.Writes, atomic ? size : 1, out HostOperand operand))
             return false;
         if (collapse && operand.Index == HostRegister.R14)

@@ -171,7 +171,7 @@ internal sealed unsafe partial class Translator
         ref Instruction instruction = ref instructions[i];
         // RAX, RCX, RDX and RBX are operands of some that don't name them.
         if (register < 4 && (treatments[i] == Treatment.Vector || instruction.Mnemonic is Mnemonic.Mul or Mnemonic.Imul or Mnemonic.Cwd or Mnemonic.Cdq or Mnemonic.Cqo or Mnemonic.Cbw
-            or Mnemonic.Cwde or Mnemonic.Cdqe or Mnemonic.Cmpxchg or Mnemonic.Cmpxchg8b or Mnemonic.Cmpxchg16b or Mnemonic.Mulx))
+            or Mnemonic.Cwde or Mnemonic.Cdqe or Mnemonic.Cmpxchg or Mnemonic.Cmpxchg8b or Mnemonic.Mulx))
             return false;
         byte written = treatments[i] == Treatment.Vector ? (byte)0xff : InstructionShape.Of(instruction, infoFactory).Written;
         for (int k = 0; k < instruction.OpCount; k++)
