@@ -75,7 +75,8 @@ internal sealed class SmpRun(SmpGuest guest, GuestMemory memory, IReadOnlyList<V
             {
                 VcpuExit exit = vcpu.Run();
                 if (exit.Interrupted) continue;
-                lock (_unexpected) _unexpected.Add($"vCPU {vcpu.Id}: {exit.ReasonName}");
+                string more = exit.Reason == Uapi.KVM_EXIT_INTERNAL_ERROR ? $", suberror {exit.Page.@internal.suberror}" : "";
+                lock (_unexpected) _unexpected.Add($"vCPU {vcpu.Id}: {exit.ReasonName}{more} at rip {vcpu.Regs.rip:x}");
                 return;
             }
         }
