@@ -6,6 +6,7 @@ namespace Kvm.Tool.Tests;
 /// <summary>What README.md and docs/*.md tell the reader to type and to paste works.</summary>
 public partial class DocumentationTests
 {
+    private const string BuiltInitrd = "samples/linux/cache/initrd.img";
     private const string FetchedKernel = "samples/linux/cache/vmlinuz", FetchedFirmware = "samples/firmware/cache/";
 
     private static readonly string s_root = FindRoot();
@@ -68,6 +69,10 @@ public partial class DocumentationTests
                 Process.Start("sh", ["-n", Path.Combine(s_root, words[0])]).WaitForExit();
                 File.Exists(DebianKernel.Path).Should().BeTrue("the script, or somebody, fetched it");
                 break;
+            case ["samples/linux/build-initramfs.sh"]:
+                Skip.If(OperatingSystem.IsWindows(), "there is no sh");
+                File.Exists(DebianGuest.Initrd).Should().BeTrue("the script built it");
+                break;
             case ["samples/firmware/fetch.sh"]:
                 Skip.If(OperatingSystem.IsWindows(), "there is no sh");
                 Process.Start("sh", ["-n", Path.Combine(s_root, words[0])]).WaitForExit();
@@ -94,7 +99,7 @@ public partial class DocumentationTests
         string kernel = arguments.Contains(FetchedKernel) ? DebianKernel.Path : "";
         arguments = [.. arguments.Select(WithFirmware)];
         bool native = arguments.Contains("native");
-        arguments = [.. arguments.Select(a => a == FetchedKernel ? kernel : a)];
+        arguments = [.. arguments.Select(a => a == FetchedKernel ? kernel : a == BuiltInitrd ? DebianGuest.Initrd : a)];
         if (arguments is ["debug", ..])
         {
             // What gdb can do then is DebugTests' question.

@@ -1,5 +1,6 @@
 using System.IO.Pipelines;
 using Iced.Intel;
+using Kvm.Abi;
 using Kvm.Client;
 using Kvm.Client.Tests;
 using Kvm.Vmm.Boot;
@@ -84,5 +85,40 @@ public class GuestCpuidTests
         FlatLoader.Load16(pc.Ram, pc.Vcpu, code.ToArray());
         pc.Run(TimeSpan.FromSeconds(20)).Reason.Should().Be(GuestStopReason.Halted);
         return [.. Enumerable.Range(0, 4).Select(i => pc.Ram.Read<uint>(0x8000 + (ulong)i * 4))];
+    }
+
+    /// <summary>Cores of one package: APIC ids, counts and levels that agree.</summary>
+    [Theory]
+    [InlineData("intel", 4, 2)]
+    [InlineData("amd", 4, 2)]
+    [InlineData("intel", 3, 2)]
+    [InlineData("amd", 5, 3)]
+    public void Processors_are_cores_of_one_package(string cpu, int processors, uint bits)
+    {
+        using KvmSystem kvm = KvmSystem.Open(KvmBackend.ByName("model", cpu));
+        using var pc = new Pc(kvm, new PcOptions { Memory = 4 << 20, Processors = processors });
+        foreach (Vcpu vcpu in pc.Vcpus)
+        {
+            kvm_cpuid_entry2[] entries = vcpu.GetCpuid();
+            kvm_cpuid_entry2 one = entries.Single(e => e.function == 1);
+            (one.ebx >> 24, one.ebx >> 16 & 0xff, one.edx >> 28 & 1).Should().Be((vcpu.Id, 1u << (int)bits, 1u));
+            foreach (kvm_cpuid_entry2 level in entries.Where(e => e.function == 0xb)) level.edx.Should().Be(vcpu.Id);
+            if (cpu == "intel")
+                entries.Where(e => e.function == 0xb).Select(e => (e.index, e.eax & 0x1f, e.ebx & 0xffff, e.ecx)).Should()
+                    .Equal((0u, 0u, 1u, 0x100u), (1u, bits, (uint)processors, 0x201u), (2u, 0u, 0u, 2u));
+            else
+                (entries.Single(e => e.function == 0x80000008).ecx & 0xf0ff).Should().Be(bits << 12 | (uint)(processors - 1));
+        }
+    }
+
+    /// <summary>With it Linux would leave kvmclock for the TSC.</summary>
+    [Theory]
+    [InlineData("intel")]
+    [InlineData("amd")]
+    public void The_TSC_is_not_told_to_be_invariant(string cpu)
+    {
+        using KvmSystem kvm = KvmSystem.Open(KvmBackend.ByName("model", cpu));
+        using var pc = new Pc(kvm, new PcOptions { Memory = 4 << 20 });
+        (pc.Vcpu.GetCpuid().Where(e => e.function == 0x80000007).Sum(e => e.edx) & 1 << 8).Should().Be(0);
     }
 }

@@ -32,6 +32,20 @@ public class TestDeviceTests
         _lines.Should().Equal((4u, true), (23u, false));
     }
 
+    /// <summary>The page stays what it was; the kernel loses its mapping, which only its counters show.</summary>
+    [Theory]
+    [InlineData(0x200123u)]
+    [InlineData(0xfffff000u)] // no RAM: nothing happens
+    public void Flush_port_takes_a_page_away_and_gives_it_back(uint address)
+    {
+        using var kvm = Kvm.Client.KvmSystem.Open(Kvm.Client.KvmBackend.Model());
+        using var pc = new Pc(kvm, new PcOptions { Memory = 4 << 20 });
+        pc.Ram.Write(0x200123, 0x5a);
+        pc.Ports.Write(TestDevice.FlushPort, BitConverter.GetBytes(address));
+        pc.Ram.Read<byte>(0x200123).Should().Be(0x5a);
+        pc.Ram.Write(0x200124, (byte)1);
+    }
+
     [Fact]
     public void Mmio_is_memory()
     {
