@@ -35,6 +35,7 @@ internal sealed unsafe partial class NativeEngine
         enter = (delegate* unmanaged<byte*, void>)Trampolines.Enter(e, s);
         Leave = Trampolines.Leave(e, s);
         LoadVectors = Trampolines.LoadVectors(e, s, Leave);
+        LoadWholeVectors = Trampolines.LoadWholeVectors(e, s, Leave);
         firstCode = code = e.At;
         nextTranslation = (Translation*)memory.Data;
         translator = new Translator(cpu, this, memory, options.StrictFlags);
@@ -43,6 +44,7 @@ internal sealed unsafe partial class NativeEngine
     /// <summary>Where generated code goes to end, and to have vector registers loaded.</summary>
     internal byte* Leave { get; }
     internal byte* LoadVectors { get; }
+    internal byte* LoadWholeVectors { get; }
     internal InstructionDecoder Decoder { get; }
 
     internal NativeStatistics Statistics { get; } = new();

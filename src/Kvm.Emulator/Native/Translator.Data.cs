@@ -7,7 +7,8 @@ namespace Kvm.Emulator.Native;
 
 internal sealed unsafe partial class Translator
 {
-    private bool usesVectors;
+    /// <summary>How much of the vector registers the block needs: nothing, <see cref="Trampolines.LowVectors"/>, <see cref="Trampolines.WholeVectors"/>.</summary>
+    private int vectors;
 
     // DIVERGES: D-ENGINE-8
     /// <summary>The guest's own instruction, its operands replaced.</summary>

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 using Iced.Intel;
 using Kvm.Emulator.Engine;
 using Kvm.Emulator.Vector;
@@ -104,7 +105,7 @@ internal sealed unsafe partial class Translator
     {
         byte* bytes = Block.Copy(block);
         int codeSize = (int)(block->Mode & (uint)CodeMode.SizeMask);
-        usesVectors = false;
+        vectors = 0;
         for (int i = 0; i < block->OpCount; i++)
         {
             Op* op = Block.Ops(block) + i;
@@ -116,7 +117,8 @@ internal sealed unsafe partial class Translator
             treatments[i] = TreatmentOf(op, instructions[i]);
             if (treatments[i] == Treatment.None)
                 return i;
-            usesVectors |= treatments[i] == Treatment.Vector;
+            if (treatments[i] == Treatment.Vector)
+                vectors = Math.Max(vectors, (VectorOp.Of(op)->Flags & VectorFlags.Avx) != 0 ? Trampolines.WholeVectors : Trampolines.LowVectors);
         }
         return block->OpCount;
     }
@@ -136,10 +138,11 @@ internal sealed unsafe partial class Translator
     private Treatment VectorTreatment(Op* op)
     {
         VectorOp* v = VectorOp.Of(op);
-        const VectorFlags others = VectorFlags.X87 | VectorFlags.Mmx | VectorFlags.Waits | VectorFlags.Avx;
-        return vectorUnit && v->Host != null && (v->Flags & others) == 0 && (v->Flags & VectorFlags.Sse) != 0 && (block->Mode & (uint)CodeMode.Sse) != 0
-            ? Treatment.Vector
-            : Treatment.None;
+        const VectorFlags others = VectorFlags.X87 | VectorFlags.Mmx | VectorFlags.Waits;
+        if (!vectorUnit || (v->Flags & others) != 0 || (v->Host == null && !(v->Code == Code.VEX_Vzeroupper && Avx.IsSupported)))
+            return Treatment.None;
+        CodeMode needed = (v->Flags & VectorFlags.Avx) != 0 ? CodeMode.Avx : (v->Flags & VectorFlags.Sse) != 0 ? CodeMode.Sse : 0;
+        return needed != 0 && (block->Mode & (uint)needed) != 0 ? Treatment.Vector : Treatment.None;
     }
 
     private bool One(int i, Op* op, out bool open)
@@ -179,11 +182,11 @@ internal sealed unsafe partial class Translator
         Exit(e.JumpIf(Emitter.NotEqual), ExitKind.Head, 0);
         AddToBudget(-block->OpCount);
         Exit(e.JumpIf(Emitter.Sign), ExitKind.Head, 1);
-        if (!usesVectors)
+        if (vectors == 0)
             return;
         e.Near(false, 0x80, 7, &s->NativeVectors, 1);
-        e.Byte(0);
-        byte* loaded = e.JumpIf(Emitter.NotEqual);
+        e.Byte(vectors);
+        byte* loaded = e.JumpIf(Emitter.NotCarry);
         int site = engine.AddSite(new Site { Block = block, Rip = rip, Kind = ExitKind.Interpret });
         e.MoveImmediate(HostRegister.R15, (ulong)site);
         // LEA R14, [RIP + 5]: behind the jump.
@@ -191,7 +194,7 @@ internal sealed unsafe partial class Translator
         e.Byte(0x8d);
         e.Byte(0x35);
         e.Int(5);
-        e.JumpTo(engine.LoadVectors);
+        e.JumpTo(vectors == Trampolines.WholeVectors ? engine.LoadWholeVectors : engine.LoadVectors);
         e.Here(loaded);
     }
 
