@@ -21,6 +21,9 @@ public sealed record EngineOptions
     /// <summary>Native: executions after which a block is translated.</summary>
     public int Threshold { get; init; } = 32;
 
+    /// <summary>Native: memory for code, per processor; when it is full everything is translated anew as it is needed. A multiple of the host's page size.</summary>
+    internal int CodeBytes { get; init; } = 64 << 20;
+
     /// <summary>What a text like <c>native,strict,threshold=0</c> means; words that mean nothing are passed over.</summary>
     public static EngineOptions Parse(string? text)
     {

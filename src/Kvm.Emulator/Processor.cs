@@ -19,7 +19,7 @@ public sealed unsafe partial class Processor : IDisposable
         tscRatio = new ClockRatio((ulong)machine.Time.TimestampFrequency, model.TscHz);
         Bios = bios;
         if (machine.Engine.Engine == ExecutionEngine.Native)
-            nativeCode = CodeMemory.TryCreate();
+            nativeCode = CodeMemory.TryCreate(machine.Engine.CodeBytes);
         State = nativeCode is not null ? (CpuState*)nativeCode.State : (CpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(CpuState), 64);
         Unsafe.InitBlock(State, 0, (uint)sizeof(CpuState));
         VectorArea = (byte*)NativeMemory.AlignedAlloc(Vector.VectorUnit.AreaSize, 64);

@@ -11,15 +11,17 @@ namespace Kvm.Emulator.Native;
 /// <remarks>The code is mapped twice, writable and executable, so no page is ever both.</remarks>
 internal sealed unsafe class CodeMemory : IDisposable
 {
-    private const nuint stateSize = 64 << 10, dataSize = 16 << 20, codeSize = 64 << 20;
+    private const nuint stateSize = 64 << 10, dataSize = 16 << 20;
 
     private readonly byte* region;
     private readonly byte* writable;
+    private readonly nuint codeSize;
 
-    private CodeMemory(byte* region, byte* writable)
+    private CodeMemory(byte* region, byte* writable, nuint codeSize)
     {
         this.region = region;
         this.writable = writable;
+        this.codeSize = codeSize;
     }
 
     /// <summary>Room for the state block.</summary>
@@ -33,8 +35,9 @@ internal sealed unsafe class CodeMemory : IDisposable
     internal long ToExecutable => region + stateSize + dataSize - writable;
 
     /// <summary>Null: the host has no such memory, or is none that code can be generated for.</summary>
-    internal static CodeMemory? TryCreate()
+    internal static CodeMemory? TryCreate(int size)
     {
+        nuint codeSize = (nuint)size;
         if (!HostCode.Supported || RuntimeInformation.ProcessArchitecture != Architecture.X64)
             return null;
         int fd = LibC.memfd_create("kvm-native", LibC.MFD_CLOEXEC);
@@ -54,7 +57,7 @@ internal sealed unsafe class CodeMemory : IDisposable
         }
         LibC.close(fd);
         if (region != null && writable != null)
-            return new CodeMemory(region, writable);
+            return new CodeMemory(region, writable, codeSize);
         if (region != null)
             LibC.munmap(region, stateSize + dataSize + codeSize);
         if (writable != null)

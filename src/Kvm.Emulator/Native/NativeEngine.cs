@@ -232,7 +232,7 @@ internal sealed unsafe partial class NativeEngine
     // ---- life ----
 
     /// <summary>Changes whenever all translations are dropped.</summary>
-    private uint Generation { get; set; }
+    internal uint Generation { get; private set; }
 
     /// <summary>The memory is full: everything is dropped, and made again as it is needed.</summary>
     private void Drop()

@@ -27,9 +27,13 @@ public sealed unsafe class NativeEngineLockstep(ITestOutputHelper output)
     [SkippableFact]
     public void Blocks_go_from_the_interpreter_to_host_code_in_between() => Check("native,threshold=3", definedFlags: false);
 
-    private void Check(string engine, bool definedFlags)
+    /// <summary>Memory for little more than one block: all translations are dropped again and again, jumps into them included.</summary>
+    [SkippableFact]
+    public void Code_that_is_dropped_is_not_executed_again() => Check("native,threshold=0", definedFlags: false, 0x18000);
+
+    private void Check(string engine, bool definedFlags, int memory = 64 << 20)
     {
-        using var native = new GuestMachine(InstructionDifferentialModel, engine: EngineOptions.Parse(engine));
+        using var native = new GuestMachine(InstructionDifferentialModel, engine: EngineOptions.Parse(engine) with { CodeBytes = memory });
         Skip.If(native.Cpu.NativeEngine is null, "no native engine on this host");
         using var interpreter = new GuestMachine(InstructionDifferentialModel, engine: EngineOptions.Parse("interpreter"));
         int programs = Setting("KVM_TEST_PROGRAMS", defaultPrograms), seed = Setting("KVM_TEST_SEED", 6);
@@ -47,6 +51,8 @@ public sealed unsafe class NativeEngineLockstep(ITestOutputHelper output)
         output.WriteLine($"{done} programs from seed {seed}; {native.State->InstructionsRetired} instructions; {statistics.Blocks} translations, exits {string.Join(' ', statistics.Exits)}; faults {string.Join(' ', ends.Select(static (n, v) => (n, v)).Where(static e => e.n != 0).Select(static e => $"{e.v - 1}:{e.n}"))}");
         failures.ToString().Should().BeEmpty();
         statistics.Blocks.Should().BeGreaterThan((ulong)done);
+        if (memory < 1 << 20)
+            native.Cpu.NativeEngine!.Generation.Should().BeGreaterThan((uint)done / 10);
     }
 
     private static CpuModel InstructionDifferentialModel => Differential.InstructionDifferential.Model;
