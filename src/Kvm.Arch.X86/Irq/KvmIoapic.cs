@@ -44,7 +44,7 @@ public sealed unsafe partial class KvmIoapic
         _eoiInject = new HostWork(EoiInjectWork);
         _eoiInjectTimer = new HrTimer(vm.Host, () =>
         {
-            vm.Host.SystemWorkqueue.Queue(_eoiInject);
+            vm.Host.ScheduleWork(_eoiInject);
             return false;
         });
         for (int i = 0; i < IOAPIC_NUM_PINS; i++)

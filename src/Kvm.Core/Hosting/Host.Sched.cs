@@ -58,6 +58,7 @@ public sealed partial class Host
             {
                 if (_task.Cpu is { UserReturnNotifier: { } notify } cpu) notify(cpu);
                 _task.Host.ReleaseCpu(_task);
+                if (_task.LeftWork is not null) _task.Host.AwaitLeftWork(_task);
                 if (_task.SignalPending) _task.DeliverSignals();
             }
 

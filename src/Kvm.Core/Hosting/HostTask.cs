@@ -76,6 +76,9 @@ public sealed class HostTask
     /// <summary>preempt_count: while above zero the thread must not sleep.</summary>
     public int PreemptCount { get; internal set; }
 
+    /// <summary>The last work that it left to the host's worker in this system call. Only the thread itself.</summary>
+    internal HostWork? LeftWork { get; set; }
+
     /// <summary>Depth of interrupt context and of local_irq_disable on this thread.</summary>
     public int IrqDepth { get; internal set; }
 

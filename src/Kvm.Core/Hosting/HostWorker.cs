@@ -52,12 +52,17 @@ public sealed class HostWorker : IDisposable
         HostTask task = HostTask.Current;
         bool leave = task.Cpu is not null && task.PreemptCount == 0 && task.IrqDepth == 0;
         if (leave) task.LeaveCpu(preempted: false);
+        Await(work);
+        if (leave) task.ReturnToCpu();
+    }
+
+    /// <summary>Waits for the runs that were asked for; the caller has no CPU.</summary>
+    internal void Await(HostWork work)
+    {
         lock (_gate)
         {
             while (work.Pending || _running == work) Monitor.Wait(_gate);
         }
-
-        if (leave) task.ReturnToCpu();
     }
 
     /// <summary>kthread_destroy_worker: works off what waits and ends the thread.</summary>

@@ -58,7 +58,7 @@ public abstract unsafe partial class KvmVm
 
         // A signal from before is not lost.
         FunctionTrace.Leaf("irqfd_ptable_queue_proc");
-        if (eventfd!.AddWaiter(irqfd)) Host.SystemWorkqueue.Queue(irqfd.InjectWork);
+        if (eventfd!.AddWaiter(irqfd)) Host.ScheduleWork(irqfd.InjectWork);
         return 0;
     }
 
@@ -190,7 +190,7 @@ public abstract unsafe partial class KvmVm
             KvmKernelIrqRoutingEntry? entry = _entry;
             const int wouldBlock = -(int)Errno.EAGAIN;
             if (!Active || entry is null || _vm.Arch.SetIrqInatomic(_vm, entry, KVM_USERSPACE_IRQ_SOURCE_ID, 1, false) == wouldBlock)
-                _vm.Host.SystemWorkqueue.Queue(InjectWork);
+                _vm.Host.ScheduleWork(InjectWork);
             _vm.IrqSrcu.ReadUnlock(index);
         }
 
