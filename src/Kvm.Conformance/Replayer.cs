@@ -102,7 +102,7 @@ public sealed unsafe partial class Replayer : IDisposable
             case "sweep_args": SweepArgs(step); return true;
             case "sweep_fresh": SweepFresh(step); return true;
             case "sweep_enable_cap": SweepEnableCap(step); return true;
-            case "sleep": Thread.Sleep(step.GetProperty("ms").GetInt32()); return true;
+            case "sleep": Sleep(step.GetProperty("ms").GetInt32()); return true;
             case "const": return true; // structure offsets: Kvm.Abi.Tests
             default: return PerformFile(op, step);
         }
@@ -200,12 +200,25 @@ public sealed unsafe partial class Replayer : IDisposable
     {
         var run = (kvm_run*)_memory[step.GetProperty("run").GetString()!].Address;
         long thread = _kernel.CurrentThread();
-        using Timer? kick = step.TryGetProperty("kick_ms", out JsonElement after) ? new Timer(_ => _kernel.Interrupt(thread), null, after.GetInt32(), 200) : null;
+        using Timer? kick = step.TryGetProperty("kick_ms", out JsonElement after) ? KickAfter(after.GetInt32(), thread, OsThread.Current()) : null;
         // A guest that never comes back must not hold the tests up.
         using var watchdog = new Timer(_ => _kernel.Interrupt(thread), null, 60_000, 1_000);
         long result = _kernel.Ioctl(Fd(step), KVM_RUN, 0);
         Answer(step, result);
         CompareExit(step, run);
+    }
+
+    /// <summary>When the guest has had the time that it had when it was recorded, or waits for something.</summary>
+    private Timer KickAfter(int milliseconds, long thread, OsThread runner) => new(_ =>
+    {
+        if (runner.HasHad(TimeSpan.FromMilliseconds(milliseconds))) _kernel.Interrupt(thread);
+    }, null, milliseconds, 20);
+
+    /// <summary>As long as recorded, and longer while a guest that runs beside has not had that time.</summary>
+    private void Sleep(int milliseconds)
+    {
+        Thread.Sleep(milliseconds);
+        foreach (RunThread thread in _threads.Values) thread.AwaitProgress(TimeSpan.FromMilliseconds(milliseconds));
     }
 
     private void StartRun(JsonElement step)
@@ -217,16 +230,17 @@ public sealed unsafe partial class Replayer : IDisposable
     private bool JoinRun(JsonElement step)
     {
         RunThread thread = _threads[step.GetProperty("thread").GetString()!];
-        bool ended = thread.Join(step.GetProperty("timeout_ms").GetInt32());
+        int timeout = step.GetProperty("timeout_ms").GetInt32();
+        bool ended = thread.Join(timeout);
         if (step.TryGetProperty("running", out JsonElement running) && running.GetBoolean())
         {
-            if (!ended) thread.AwaitSleep();
+            if (!ended) ended = thread.AwaitProgress(TimeSpan.FromMilliseconds(timeout));
             Check(step, !ended, $"expected to be still running, returned {thread.Result}");
             return true;
         }
 
         // Slower than the recorded kernel is no difference.
-        if (!ended && !thread.Join(5000))
+        if (!ended && !thread.Join(60_000))
         {
             Check(step, false, "KVM_RUN did not return");
             return true;

@@ -1,7 +1,5 @@
 using Kvm.Abi;
 using Kvm.Client;
-using Kvm.Client.Backends;
-using Kvm.Core;
 using static Kvm.Abi.Uapi;
 
 namespace Kvm.Conformance;
@@ -11,6 +9,7 @@ internal sealed unsafe class RunThread
 {
     private readonly IKvmBackend _kernel;
     private readonly Thread _thread;
+    private OsThread _os = null!; // and _id: set before started
     private long _id;
 
     public RunThread(IKvmBackend kernel, int fd, kvm_run* run)
@@ -21,6 +20,7 @@ internal sealed unsafe class RunThread
         _thread = new Thread(() =>
         {
             _id = kernel.CurrentThread();
+            _os = OsThread.Current();
             started.Set();
             Result = kernel.Ioctl(fd, KVM_RUN, 0);
         })
@@ -35,13 +35,16 @@ internal sealed unsafe class RunThread
 
     public bool Join(int milliseconds) => _thread.Join(milliseconds);
 
-    /// <summary>A busy machine needs longer than the recorded one until the guest halts: gives it up to a second more to get there.</summary>
-    public void AwaitSleep()
+    /// <summary>A busy machine needs longer than the recorded one until the guest waits for something, or has run so long: gives it ten seconds to get there.</summary>
+    /// <returns>KVM_RUN has returned.</returns>
+    public bool AwaitProgress(TimeSpan time)
     {
-        if (_kernel is not ModelBackend model || model.Process.FindTask((int)_id) is not { } task) return;
-        for (int i = 0; i < 100 && task.State == TaskState.Running && !_thread.Join(10); i++)
+        for (int i = 0; i < 1000 && !_os.HasHad(time); i++)
         {
+            if (_thread.Join(10)) return true;
         }
+
+        return !_thread.IsAlive;
     }
 
     public void Kick() => _kernel.Interrupt(_id);
