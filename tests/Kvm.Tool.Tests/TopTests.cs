@@ -17,7 +17,7 @@ public class TopTests
     }
 
     [Fact]
-    public void Running_guests_are_listed_with_their_exits_a_second()
+    public async Task Running_guests_are_listed_with_their_exits_a_second()
     {
         using var guest = new MultibootGuest(Program);
         using Process run = ToolRun.Start(["run", "--kernel", guest.Path, "--cpu", "amd", "--memory", "8M", "--timeout", "100"]);
@@ -34,8 +34,8 @@ public class TopTests
         one.ExitCode.Should().Be(ExitCode.Success, one.Errors);
         one.Output.Should().MatchRegex(@"\nexits +\d+ +\d+").And.MatchRegex(@"\nio_exits +\d+ +[1-9]").And.MatchRegex(@"\nKVM_EXIT_IO +\d+ +[1-9]");
         run.Kill();
-        run.WaitForExit();
-        errors.Result.Should().BeEmpty();
+        await run.WaitForExitAsync();
+        (await errors).Should().BeEmpty();
 
         ToolRun gone = ToolRun.Of("top", pid);
         gone.ExitCode.Should().Be(ExitCode.BadFile, "its socket is there, but nobody answers");

@@ -129,7 +129,7 @@ public sealed partial class GdbServer
     {
         int comma = range.IndexOf(',', StringComparison.Ordinal);
         int offset = (int)Math.Min(Hex(range.AsSpan(0, comma)), (ulong)text.Length), length = (int)Math.Min(Hex(range.AsSpan(comma + 1)), LongestTransfer);
-        return offset + length >= text.Length ? "l" + text[offset..] : "m" + text.Substring(offset, length);
+        return offset + length >= text.Length ? $"l{text.AsSpan(offset)}" : $"m{text.AsSpan(offset, length)}";
     }
 
     /// <summary>A vCPU by gdb's thread number; -1 for all or any; null: there is no such.</summary>

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.IO.Pipelines;
 using System.Net.Sockets;
+using System.Threading.Channels;
 
 namespace Kvm.Vmm.Net;
 
@@ -20,7 +21,7 @@ internal sealed class TcpConnection
     private readonly FlowKey _key;
     private readonly Pipe _toHost = new(new PipeOptions(pauseWriterThreshold: 0, useSynchronizationContext: false));
     private readonly byte[] _toGuest = new byte[SendRoom];
-    private readonly SemaphoreSlim _room = new(0, 1);
+    private readonly Channel<bool> _room = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }); // there may be room again
     private readonly Socket _socket;
     private readonly long _opened = Environment.TickCount64;
     private int _start, _count;      // what the guest has not acknowledged, or not been sent yet
@@ -190,7 +191,7 @@ internal sealed class TcpConnection
         if (newly > (uint)bytes) _finSent = true;
         _start = (_start + bytes) % SendRoom;
         _count -= bytes;
-        if (bytes > 0 && _room.CurrentCount == 0) _room.Release();
+        if (bytes > 0) _room.Writer.TryWrite(true);
         return true;
     }
 
@@ -216,7 +217,7 @@ internal sealed class TcpConnection
         if (!data.IsEmpty)
         {
             _toHost.Writer.Write(data);
-            _ = _toHost.Writer.FlushAsync(); // there is no threshold: it is done at once
+            _ = _toHost.Writer.FlushAsync().AsTask(); // there is no threshold: it is done at once
             _unread += data.Length;
             _receiveNext += (uint)data.Length;
         }
@@ -297,7 +298,7 @@ internal sealed class TcpConnection
         _closed = true;
         _network.Forget(_key);
         if (reset && !_guestFinished) _toHost.Writer.Complete(new IOException("the guest reset the connection"));
-        if (_room.CurrentCount == 0) _room.Release();
+        _room.Writer.TryWrite(true);
         if (reset && _socket.Connected) _socket.LingerState = new LingerOption(true, 0); // the host's side sees a reset too
         _socket.Dispose();
     }
@@ -336,7 +337,7 @@ internal sealed class TcpConnection
                 if (room < 0) return;
                 if (room == 0)
                 {
-                    await _room.WaitAsync().ConfigureAwait(false);
+                    await _room.Reader.ReadAsync().ConfigureAwait(false);
                     continue;
                 }
 
