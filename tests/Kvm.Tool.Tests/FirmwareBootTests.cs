@@ -39,6 +39,30 @@ public class FirmwareBootTests(ITestOutputHelper output)
         }
     }
 
+    /// <summary>The same from a disk: SeaBIOS's own driver finds the virtio device and reads its sectors.</summary>
+    [SkippableTheory, MemberData(nameof(Cpus))]
+    public void SeaBIOS_boots_GRUB_from_a_virtio_disk(string cpu)
+    {
+        string debug = Path.GetTempFileName(), disk = Path.GetTempFileName();
+        try
+        {
+            File.Copy(DebianFirmware.Path("grub-floppy.img"), disk, overwrite: true);
+            using (FileStream file = File.OpenWrite(disk)) file.SetLength(16 << 20);
+            ToolRun run = ToolRun.Of("run", "--cpu", cpu, "--memory", "64M", "--firmware", DebianFirmware.Path("bios-256k.bin"),
+                "--disk", disk + ",ro", "--debugcon", debug, "--timeout", "150", "--stats");
+            Write(run);
+            run.Output.Should().Contain("Booting from Hard Disk...").And.Contain("GNU GRUB  version ").And.Contain("base_addr = 0x100000, length = 0x");
+            run.Errors.Should().Contain("guest switched itself off");
+            run.ExitCode.Should().Be(ExitCode.Success);
+            File.ReadAllText(debug).Should().Contain("found virtio-blk at 00:02.0").And.Contain("using modern (1.0) virtio mode");
+        }
+        finally
+        {
+            File.Delete(debug);
+            File.Delete(disk);
+        }
+    }
+
     /// <summary>
     /// The same where the processor helps less: real mode in virtual-8086 mode with the kernel's emulator for what that cannot do, and page tables that the kernel shadows.
     /// </summary>

@@ -1,7 +1,6 @@
 using System.Buffers;
 using System.IO.Pipelines;
 using System.Net.Sockets;
-using System.Threading.Channels;
 
 namespace Kvm.Vmm.Net;
 
@@ -21,9 +20,9 @@ internal sealed class TcpConnection
     private readonly FlowKey _key;
     private readonly Pipe _toHost = new(new PipeOptions(pauseWriterThreshold: 0, useSynchronizationContext: false));
     private readonly byte[] _toGuest = new byte[SendRoom];
-    private readonly Channel<bool> _room = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }); // there may be room again
     private readonly Socket _socket;
     private readonly long _opened = Environment.TickCount64;
+    private TaskCompletionSource? _room; // who waits for room in the ring
     private int _start, _count;      // what the guest has not acknowledged, or not been sent yet
     private int _unread;             // bytes in the pipe
     private uint _receiveNext, _acknowledged, _sendNext, _guestWindow;
@@ -191,7 +190,7 @@ internal sealed class TcpConnection
         if (newly > (uint)bytes) _finSent = true;
         _start = (_start + bytes) % SendRoom;
         _count -= bytes;
-        if (bytes > 0) _room.Writer.TryWrite(true);
+        if (bytes > 0) _room?.TrySetResult();
         return true;
     }
 
@@ -217,7 +216,8 @@ internal sealed class TcpConnection
         if (!data.IsEmpty)
         {
             _toHost.Writer.Write(data);
-            _ = _toHost.Writer.FlushAsync().AsTask(); // there is no threshold: it is done at once
+            ValueTask<FlushResult> flush = _toHost.Writer.FlushAsync();
+            if (!flush.IsCompleted) _ = flush.AsTask(); // there is no threshold: it is done at once
             _unread += data.Length;
             _receiveNext += (uint)data.Length;
         }
@@ -298,7 +298,7 @@ internal sealed class TcpConnection
         _closed = true;
         _network.Forget(_key);
         if (reset && !_guestFinished) _toHost.Writer.Complete(new IOException("the guest reset the connection"));
-        _room.Writer.TryWrite(true);
+        _room?.TrySetResult();
         if (reset && _socket.Connected) _socket.LingerState = new LingerOption(true, 0); // the host's side sees a reset too
         _socket.Dispose();
     }
@@ -333,11 +333,17 @@ internal sealed class TcpConnection
             while (true)
             {
                 int room;
-                lock (_network.Gate) room = _closed ? -1 : Math.Min(SendRoom - _count, buffer.Length);
-                if (room < 0) return;
-                if (room == 0)
+                Task? full = null;
+                lock (_network.Gate)
                 {
-                    await _room.Reader.ReadAsync().ConfigureAwait(false);
+                    if (_closed) return;
+                    room = Math.Min(SendRoom - _count, buffer.Length);
+                    if (room == 0) full = (_room = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
+                }
+
+                if (full is not null)
+                {
+                    await full.ConfigureAwait(false);
                     continue;
                 }
 
