@@ -129,14 +129,14 @@ internal sealed class InstructionShape
 
     private static Treatment Transfer(Code code, in Instruction instruction) => code switch
     {
-        Code.Push_r64 or Code.Push_rm64 or Code.Pushq_imm8 or Code.Pushq_imm32 => Treatment.Push,
-        Code.Pop_r64 or Code.Pop_rm64 => Treatment.Pop,
-        Code.Leaveq => Treatment.Leave,
+        Code.Push_r64 or Code.Push_rm64 or Code.Pushq_imm8 or Code.Pushq_imm32 or Code.Push_r32 or Code.Push_rm32 or Code.Pushd_imm8 or Code.Pushd_imm32 => Treatment.Push,
+        Code.Pop_r64 or Code.Pop_rm64 or Code.Pop_r32 or Code.Pop_rm32 => Treatment.Pop,
+        Code.Leaveq or Code.Leaved => Treatment.Leave,
         Code.Jmp_rel8_64 or Code.Jmp_rel32_64 or Code.Jmp_rel8_32 or Code.Jmp_rel32_32 => Treatment.Jump,
-        Code.Call_rel32_64 => Treatment.Call,
-        Code.Retnq or Code.Retnq_imm16 => Treatment.Return,
-        Code.Jmp_rm64 => Treatment.JumpIndirect,
-        Code.Call_rm64 => Treatment.CallIndirect,
+        Code.Call_rel32_64 or Code.Call_rel32_32 => Treatment.Call,
+        Code.Retnq or Code.Retnq_imm16 or Code.Retnd or Code.Retnd_imm16 => Treatment.Return,
+        Code.Jmp_rm64 or Code.Jmp_rm32 => Treatment.JumpIndirect,
+        Code.Call_rm64 or Code.Call_rm32 => Treatment.CallIndirect,
         _ => IsBranch(code, instruction) ? Treatment.Branch : Treatment.None,
     };
 

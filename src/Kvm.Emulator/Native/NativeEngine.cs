@@ -52,9 +52,10 @@ internal sealed unsafe partial class NativeEngine
     /// <summary>Executions that a block of the mode is given before it is translated.</summary>
     internal int InitialHeat(uint mode)
     {
-        const CodeMode size = CodeMode.SizeMask;
-        bool suits = ((CodeMode)mode & size) == CodeMode.Code64 && (mode & (Block.SingleInstruction | (uint)CodeMode.AlignmentCheck)) == 0;
-        return suits ? threshold : int.MaxValue;
+        const CodeMode flat32 = CodeMode.Code32 | CodeMode.Flat | CodeMode.Stack32 | CodeMode.Protected;
+        var code = (CodeMode)mode;
+        bool suits = (code & CodeMode.SizeMask) == CodeMode.Code64 || (code & (CodeMode.SizeMask | flat32 | CodeMode.Virtual8086)) == flat32;
+        return suits && (mode & (Block.SingleInstruction | (uint)CodeMode.AlignmentCheck)) == 0 ? threshold : int.MaxValue;
     }
 
     /// <summary>Executes from <paramref name="block"/>, which is at State->Rip and worth translating. As <see cref="Interpreter.Execute"/>.</summary>

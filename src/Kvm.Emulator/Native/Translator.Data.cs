@@ -24,6 +24,7 @@ internal sealed unsafe partial class Translator
             return true;
         }
         Instruction instruction = original;
+        instruction.Code = Encodable(original.Code);
         instruction.HasRepPrefix = instruction.HasRepnePrefix = false;
         byte written;
         int first = HostRegister.None, second = HostRegister.None;
@@ -52,6 +53,16 @@ internal sealed unsafe partial class Translator
         FlagsChanged(i);
         return true;
     }
+
+    /// <summary>Forms that 64-bit code does not have.</summary>
+    private static Code Encodable(Code code) => code switch
+    {
+        Code.Inc_r16 => Code.Inc_rm16,
+        Code.Inc_r32 => Code.Inc_rm32,
+        Code.Dec_r16 => Code.Dec_rm16,
+        Code.Dec_r32 => Code.Dec_rm32,
+        _ => code,
+    };
 
     /// <summary>All registers that it names are the host's of the same name, and its bytes mean the same to the host.</summary>
     private static bool IsIdentical(in Instruction instruction, Op* op)

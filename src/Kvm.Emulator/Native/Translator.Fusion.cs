@@ -45,6 +45,8 @@ internal sealed unsafe partial class Translator
 
     private Access Describe(int i, Op* op)
     {
+        if (!code64)
+            return new Access { Base = Op.NoRegister, Breaks = true };
         switch (treatments[i])
         {
             case Treatment.Push when !op->HasMemory:

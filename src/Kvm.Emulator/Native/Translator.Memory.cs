@@ -166,19 +166,27 @@ internal sealed unsafe partial class Translator
         e.Memory(true, 0x8b, HostRegister.R15, HostRegister.R15, HostRegister.None, 0, 3 * sizeof(ulong));
     }
 
-    /// <summary>[register + displacement], eight bytes: the stack.</summary>
-    private void StackAddress(int i, int register, int displacement, bool write)
+    /// <summary>[register + displacement], as wide as the stack. In 32-bit code R14 is part of the operand.</summary>
+    private HostOperand StackAddress(int i, int register, int displacement, bool write)
     {
         if (accesses[i].Base != Op.NoRegister)
         {
-            FusedAddress(i, out _);
-            return;
+            FusedAddress(i, out HostOperand operand);
+            return operand;
         }
         LoseFlags(i);
-        e.Lea(true, HostRegister.R15, register, HostRegister.None, 0, displacement);
-        e.Lea(true, HostRegister.R14, register, HostRegister.None, 0, displacement + 7);
+        e.Lea(code64, HostRegister.R15, register, HostRegister.None, 0, displacement);
+        e.Lea(code64, HostRegister.R14, register, HostRegister.None, 0, displacement + StackWidth - 1);
         Check(i, write, 1);
+        if (code64)
+            return new HostOperand { Index = register, Displacement = displacement };
+        e.Lea(false, HostRegister.R14, register, HostRegister.None, 0, displacement);
+        return new HostOperand { Index = HostRegister.R14 };
     }
+
+    private int StackWidth => code64 ? 8 : 4;
+
+    private void MoveStack(int by) => e.Lea(code64, HostRegister.Stack, HostRegister.Stack, HostRegister.None, 0, by);
 
     /// <summary>Frees R14: the address in R15 alone.</summary>
     private void Collapse(ref HostOperand operand)

@@ -55,35 +55,36 @@ internal sealed unsafe partial class Translator
         if (!ControlFlow.TargetAllowed(s, target))
             return false;
         SaveFlags(AllFlags);
-        StackAddress(i, HostRegister.Stack, -8, write: true);
-        StoreImmediate(rip + op->BlockOffset + op->Length);
+        StoreImmediate(StackAddress(i, HostRegister.Stack, -StackWidth, write: true), Following(op));
         Edge(target, 0);
         return true;
     }
 
+    /// <summary>The address behind the instruction.</summary>
+    private ulong Following(Op* op) => code64 ? rip + op->BlockOffset + op->Length : (uint)(rip + op->BlockOffset + op->Length);
+
     /// <summary>Pushes a constant; the check is done.</summary>
-    private void StoreImmediate(ulong value)
+    private void StoreImmediate(in HostOperand operand, ulong value)
     {
-        if ((ulong)(int)value == value)
+        if (!code64 || (ulong)(int)value == value)
         {
-            e.Memory(true, 0xc7, 0, HostRegister.R15, HostRegister.Stack, 0, -8);
+            Operate(code64, 0xc7, 0, operand);
             e.Int((int)value);
         }
         else
         {
             e.MoveImmediate(HostRegister.R14, value);
-            e.Memory(true, 0x89, HostRegister.R14, HostRegister.R15, HostRegister.Stack, 0, -8);
+            Operate(true, 0x89, HostRegister.R14, operand);
         }
-        e.Lea(true, HostRegister.Stack, HostRegister.Stack, HostRegister.None, 0, -8);
+        MoveStack(-StackWidth);
     }
 
     private bool Return(int i, Op* op)
     {
         SaveFlags(AllFlags);
-        StackAddress(i, HostRegister.Stack, 0, write: false);
-        e.Memory(true, 0x8b, HostRegister.R14, HostRegister.R15, HostRegister.Stack, 0, 0);
+        Operate(code64, 0x8b, HostRegister.R14, StackAddress(i, HostRegister.Stack, 0, write: false));
         FindTarget(i);
-        e.Lea(true, HostRegister.Stack, HostRegister.Stack, HostRegister.None, 0, 8 + (ushort)op->Imm);
+        MoveStack(StackWidth + (ushort)op->Imm);
         e.Memory(false, 0xff, 4, HostRegister.R15, HostRegister.None, 0, JumpCache.Offset);
         return true;
     }
@@ -97,12 +98,12 @@ internal sealed unsafe partial class Translator
             LoseFlags(i);
             int source = Source(op->Rm, HostRegister.R14);
             if (source != HostRegister.R14)
-                e.Move(HostRegister.R14, source);
+                e.Registers(code64, 0x8b, HostRegister.R14, source);
             return true;
         }
-        if (!Address(i, op, 8, write: false, 1, out HostOperand operand))
+        if (!Address(i, op, StackWidth, write: false, 1, out HostOperand operand))
             return false;
-        Operate(true, 0x8b, HostRegister.R14, operand);
+        Operate(code64, 0x8b, HostRegister.R14, operand);
         return true;
     }
 
@@ -122,36 +123,35 @@ internal sealed unsafe partial class Translator
         FindTarget(i);
         e.Memory(true, 0x8b, HostRegister.R14, HostRegister.R15, HostRegister.None, 0, JumpCache.Offset);
         e.Near(true, 0x89, HostRegister.R14, &s->NativeEntry);
-        StackAddress(i, HostRegister.Stack, -8, write: true);
-        StoreImmediate(rip + op->BlockOffset + op->Length);
+        StoreImmediate(StackAddress(i, HostRegister.Stack, -StackWidth, write: true), Following(op));
         e.Near(false, 0xff, 4, &s->NativeEntry);
         return true;
     }
 
     private bool Push(int i, Op* op)
     {
-        if (op->Code is Code.Pushq_imm8 or Code.Pushq_imm32)
+        if (op->Code is Code.Pushq_imm8 or Code.Pushq_imm32 or Code.Pushd_imm8 or Code.Pushd_imm32)
         {
-            StackAddress(i, HostRegister.Stack, -8, write: true);
-            StoreImmediate(op->Imm);
+            StoreImmediate(StackAddress(i, HostRegister.Stack, -StackWidth, write: true), op->Imm);
             return true;
         }
         if (op->HasMemory)
         {
-            if (!Address(i, op, 8, write: false, 1, out HostOperand operand))
+            if (!Address(i, op, StackWidth, write: false, 1, out HostOperand from))
                 return false;
-            Operate(true, 0x8b, HostRegister.R14, operand);
+            Operate(code64, 0x8b, HostRegister.R14, from);
             e.Near(true, 0x89, HostRegister.R14, &s->NativeScratch);
-            StackAddress(i, HostRegister.Stack, -8, write: true);
+            HostOperand to = StackAddress(i, HostRegister.Stack, -StackWidth, write: true);
+            Collapse(ref to);
             e.Near(true, 0x8b, HostRegister.R14, &s->NativeScratch);
-            e.Memory(true, 0x89, HostRegister.R14, HostRegister.R15, HostRegister.Stack, 0, -8);
+            Operate(code64, 0x89, HostRegister.R14, to);
         }
         else
         {
-            StackAddress(i, HostRegister.Stack, -8, write: true);
-            e.Memory(true, 0x89, Source(op->Rm, HostRegister.R14), HostRegister.R15, HostRegister.Stack, 0, -8);
+            HostOperand to = StackAddress(i, HostRegister.Stack, -StackWidth, write: true);
+            Operate(code64, 0x89, Source(op->Rm, HostRegister.R14), to);
         }
-        e.Lea(true, HostRegister.Stack, HostRegister.Stack, HostRegister.None, 0, -8);
+        MoveStack(-StackWidth);
         return true;
     }
 
@@ -159,15 +159,15 @@ internal sealed unsafe partial class Translator
     {
         if (op->HasMemory)
             return false;
-        StackAddress(i, HostRegister.Stack, 0, write: false);
+        HostOperand from = StackAddress(i, HostRegister.Stack, 0, write: false);
         if (op->Rm == HostRegister.Rsp)
         {
-            e.Memory(true, 0x8b, HostRegister.Stack, HostRegister.R15, HostRegister.Stack, 0, 0);
+            Operate(code64, 0x8b, HostRegister.Stack, from);
             return true;
         }
         int to = HostRegister.IsSpilled(op->Rm) ? HostRegister.R14 : HostRegister.Of(op->Rm);
-        e.Memory(true, 0x8b, to, HostRegister.R15, HostRegister.Stack, 0, 0);
-        e.Lea(true, HostRegister.Stack, HostRegister.Stack, HostRegister.None, 0, 8);
+        Operate(code64, 0x8b, to, from);
+        MoveStack(StackWidth);
         if (to == HostRegister.R14)
             e.Near(true, 0x89, to, &s->Gpr[op->Rm]);
         return true;
@@ -175,9 +175,9 @@ internal sealed unsafe partial class Translator
 
     private bool Leave(int i)
     {
-        StackAddress(i, HostRegister.Rbp, 0, write: false);
-        e.Memory(true, 0x8b, HostRegister.R14, HostRegister.R15, HostRegister.Rbp, 0, 0);
-        e.Lea(true, HostRegister.Stack, HostRegister.Rbp, HostRegister.None, 0, 8);
+        HostOperand from = StackAddress(i, HostRegister.Rbp, 0, write: false);
+        Operate(code64, 0x8b, HostRegister.R14, from);
+        e.Lea(code64, HostRegister.Stack, HostRegister.Rbp, HostRegister.None, 0, StackWidth);
         e.Move(HostRegister.Rbp, HostRegister.R14);
         return true;
     }

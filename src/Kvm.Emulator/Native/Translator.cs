@@ -35,6 +35,8 @@ internal sealed unsafe partial class Translator
     private Translation* translation;
     private ulong rip;
     private int translated;
+    /// <summary>64-bit code; otherwise it is 32-bit code with flat segments.</summary>
+    private bool code64;
 
     internal Translator(Processor cpu, NativeEngine engine, CodeMemory memory, bool strict)
     {
@@ -105,6 +107,7 @@ internal sealed unsafe partial class Translator
     {
         byte* bytes = Block.Copy(block);
         int codeSize = (int)(block->Mode & (uint)CodeMode.SizeMask);
+        code64 = codeSize == (int)CodeMode.Code64;
         vectors = 0;
         for (int i = 0; i < block->OpCount; i++)
         {
@@ -114,7 +117,7 @@ internal sealed unsafe partial class Translator
             engine.Decoder.Decode(bytes + op->BlockOffset, op->Length, codeSize, out instructions[i]);
             if (instructions[i].Code != op->Code)
                 return i;
-            treatments[i] = TreatmentOf(op, instructions[i]);
+            treatments[i] = code64 || Suits32(op) ? TreatmentOf(op, instructions[i]) : Treatment.None;
             if (treatments[i] == Treatment.None)
                 return i;
             if (treatments[i] == Treatment.Vector)
@@ -127,12 +130,11 @@ internal sealed unsafe partial class Translator
     {
         if (OpcodeTable.Instance[op->Code].Handler == null)
             return VectorTreatment(op);
-        InstructionShape shape = InstructionShape.Of(instruction, infoFactory);
-        bool code64 = (block->Mode & (uint)CodeMode.SizeMask) == (uint)CodeMode.Code64;
-        if (!code64)
-            return Treatment.None;
-        return shape.Treatment;
+        return InstructionShape.Of(instruction, infoFactory).Treatment;
     }
+
+    /// <summary>In 32-bit code the segments that the mode says are flat need no base and no limit.</summary>
+    private static bool Suits32(Op* op) => !op->HasMemory || (op->AddressWidth == 4 && op->Segment is Seg.ES or Seg.SS or Seg.DS);
 
     /// <summary>Vector instructions that the host executes with its own registers.</summary>
     private Treatment VectorTreatment(Op* op)
@@ -211,8 +213,9 @@ internal sealed unsafe partial class Translator
     {
         if (next == block->OpCount)
         {
-            SaveFlags(LiveInto(rip + block->ByteLength));
-            Edge(rip + block->ByteLength, 0);
+            ulong following = code64 ? rip + block->ByteLength : (uint)(rip + block->ByteLength);
+            SaveFlags(LiveInto(following));
+            Edge(following, 0);
             return;
         }
         SaveFlags(AllFlags);

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using Kvm.Emulator.Vector;
 using Xunit.Abstractions;
+using static Iced.Intel.AssemblerRegisters;
 
 namespace Kvm.Emulator.Tests.Engine;
 
@@ -31,7 +32,13 @@ public sealed unsafe class NativeEngineLockstep(ITestOutputHelper output)
     [SkippableFact]
     public void Code_that_is_dropped_is_not_executed_again() => Check("native,threshold=0", definedFlags: false, 0x18000);
 
-    private void Check(string engine, bool definedFlags, int memory = 64 << 20)
+    [SkippableFact]
+    public void Code_of_32_bits_strictly() => Check("native,strict,threshold=0", definedFlags: true, bits: 32);
+
+    [SkippableFact]
+    public void Code_of_32_bits() => Check("native,threshold=2", definedFlags: false, bits: 32);
+
+    private void Check(string engine, bool definedFlags, int memory = 64 << 20, int bits = 64)
     {
         using var native = new GuestMachine(InstructionDifferentialModel, engine: EngineOptions.Parse(engine) with { CodeBytes = memory });
         Skip.If(native.Cpu.NativeEngine is null, "no native engine on this host");
@@ -43,7 +50,7 @@ public sealed unsafe class NativeEngineLockstep(ITestOutputHelper output)
         for (; done < programs && failures.Length < 3000; done++)
         {
             ends[native.Fault + 1]++;
-            string? difference = One(native, interpreter, seed + done, definedFlags, engine.Contains("strict", StringComparison.Ordinal));
+            string? difference = One(native, interpreter, seed + done, bits, definedFlags, engine.Contains("strict", StringComparison.Ordinal));
             if (difference != null)
                 failures.AppendLine(CultureInfo.InvariantCulture, $"seed {seed + done}: {difference}");
         }
@@ -57,11 +64,11 @@ public sealed unsafe class NativeEngineLockstep(ITestOutputHelper output)
 
     private static CpuModel InstructionDifferentialModel => Differential.InstructionDifferential.Model;
 
-    private static string? One(GuestMachine native, GuestMachine interpreter, int seed, bool definedFlags, bool strict)
+    private static string? One(GuestMachine native, GuestMachine interpreter, int seed, int bits, bool definedFlags, bool strict)
     {
-        byte[] program = new LockstepPrograms(new Random(seed), definedFlags).Make(20);
-        Start(native, program, seed);
-        Start(interpreter, program, seed);
+        byte[] program = bits == 64 ? new LockstepPrograms(new Random(seed), definedFlags).Make(20) : new LockstepPrograms32(new Random(seed)).Make(20);
+        Start(native, program, seed, bits);
+        Start(interpreter, program, seed, bits);
         var random = new Random(seed);
         for (int i = 0; i < slices; i++)
         {
@@ -90,7 +97,7 @@ public sealed unsafe class NativeEngineLockstep(ITestOutputHelper output)
 
     private static string Where(GuestMachine native, GuestMachine interpreter) => string.Create(CultureInfo.InvariantCulture, $"at {native.State->Rip:x}, {interpreter.State->Rip:x}");
 
-    private static void Start(GuestMachine guest, byte[] program, int seed)
+    private static void Start(GuestMachine guest, byte[] program, int seed, int bits)
     {
         var random = new Random(seed);
         guest.Restore();
@@ -100,19 +107,11 @@ public sealed unsafe class NativeEngineLockstep(ITestOutputHelper output)
         for (ulong i = 0; i < 0x3000; i += 8)
             *(ulong*)(guest.Ram + GuestMachine.DataBase + i) = (ulong)random.NextInt64(long.MinValue, long.MaxValue) >> random.Next(64);
         new Span<byte>(guest.Ram + log, 16).Clear();
-        guest.Start(64, program);
+        guest.Start(bits, program);
         // An interrupt counts, and notes the flags that it has found.
-        guest.Load(handler, GuestMachine.Assemble(64, handler, static a =>
-        {
-            a.inc(Iced.Intel.AssemblerRegisters.__qword_ptr[log]);
-            a.push(Iced.Intel.AssemblerRegisters.rax);
-            a.mov(Iced.Intel.AssemblerRegisters.rax, Iced.Intel.AssemblerRegisters.__qword_ptr[Iced.Intel.AssemblerRegisters.rsp + 24]);
-            a.and(Iced.Intel.AssemblerRegisters.rax, ~(int)af);
-            a.add(Iced.Intel.AssemblerRegisters.__qword_ptr[log + 8], Iced.Intel.AssemblerRegisters.rax);
-            a.pop(Iced.Intel.AssemblerRegisters.rax);
-            a.iretq();
-        }));
-        *(ulong*)(guest.Ram + GuestMachine.Idt + 0x410) = (handler & 0xffff) | 0x10UL << 16 | 0x8e00UL << 32;
+        guest.Load(handler, Handler(bits));
+        guest.Load(LockstepPrograms32.Subroutine, [0x40, 0xc3]);
+        *(ulong*)(guest.Ram + GuestMachine.Idt + (bits == 64 ? 0x410UL : 0x208)) = (handler & 0xffff) | (bits == 64 ? 0x10UL : 8) << 16 | 0x8e00UL << 32;
         CpuState* s = guest.State;
         for (int r = 0; r < 15; r++)
         {
@@ -121,7 +120,7 @@ public sealed unsafe class NativeEngineLockstep(ITestOutputHelper output)
         }
         // The stack may cross a page now and then.
         s->Gpr[4] = GuestMachine.StackTop - (ulong)random.Next(2) * 8 - (random.Next(3) == 0 ? 0xfe0UL : 0);
-        s->Gpr[15] = LockstepPrograms.Data;
+        s->Gpr[bits == 64 ? 15 : 5] = LockstepPrograms.Data;
         guest.Segment(Seg.FS).Base = LockstepPrograms.Data + 0x20;
         for (int b = VectorUnit.FxXmm; b < 416; b += 8)
             *(ulong*)(s->Fx + b) = (ulong)random.NextInt64(long.MinValue, long.MaxValue) >> random.Next(20);
@@ -135,6 +134,30 @@ public sealed unsafe class NativeEngineLockstep(ITestOutputHelper output)
         guest.Cpu.Rflags = 0x202 | ((ulong)random.Next() & status & ~af);
         guest.Cpu.UpdateMode();
     }
+
+    private static byte[] Handler(int bits) => GuestMachine.Assemble(bits, handler, a =>
+    {
+        if (bits == 64)
+        {
+            a.inc(__qword_ptr[log]);
+            a.push(rax);
+            a.mov(rax, __qword_ptr[rsp + 24]);
+            a.and(rax, ~(int)af);
+            a.add(__qword_ptr[log + 8], rax);
+            a.pop(rax);
+            a.iretq();
+        }
+        else
+        {
+            a.inc(__dword_ptr[log]);
+            a.push(eax);
+            a.mov(eax, __dword_ptr[esp + 12]);
+            a.and(eax, ~(int)af);
+            a.add(__dword_ptr[log + 8], eax);
+            a.pop(eax);
+            a.iretd();
+        }
+    });
 
     private static string? Difference(GuestMachine native, GuestMachine interpreter, bool flags)
     {
