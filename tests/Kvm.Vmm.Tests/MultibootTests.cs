@@ -50,7 +50,7 @@ public class MultibootTests
     private static byte[] Program()
     {
         var c = new Assembler(32);
-        Label bad = c.CreateLabel(), print = c.CreateLabel(), done = c.CreateLabel();
+        Label bad = c.CreateLabel(), print = c.CreateLabel();
         c.mov(edx, 0x3f8);
         c.cmp(eax, 0x2badb002);
         c.jne(bad);
@@ -64,6 +64,13 @@ public class MultibootTests
         c.Label(ref bad);
         c.cli();
         c.hlt();
+        return WithPrint(c, print);
+    }
+
+    /// <summary>The program with what it calls at <paramref name="print"/>: the text at ESI goes to the port in DX.</summary>
+    internal static byte[] WithPrint(Assembler c, Label print)
+    {
+        Label done = c.CreateLabel();
         c.Label(ref print);
         c.lodsb();
         c.test(al, al);

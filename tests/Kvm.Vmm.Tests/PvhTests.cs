@@ -64,7 +64,7 @@ public class PvhTests
     private static byte[] Program()
     {
         var c = new Assembler(32);
-        Label bad = c.CreateLabel(), print = c.CreateLabel(), done = c.CreateLabel();
+        Label bad = c.CreateLabel(), print = c.CreateLabel();
         c.mov(ebp, ebx);
         c.mov(esp, (int)Base);
         c.mov(edx, 0x3f8);
@@ -83,17 +83,7 @@ public class PvhTests
         c.Label(ref bad);
         c.cli();
         c.hlt();
-        c.Label(ref print);
-        c.lodsb();
-        c.test(al, al);
-        c.je(done);
-        c.@out(dx, al);
-        c.jmp(print);
-        c.Label(ref done);
-        c.ret();
-        using var code = new MemoryStream();
-        c.Assemble(new StreamCodeWriter(code), Base + 0x100);
-        return code.ToArray();
+        return MultibootTests.WithPrint(c, print);
     }
 
     /// <summary>The multiboot ELF with a second program header: a note at 0xf00.</summary>
