@@ -316,21 +316,22 @@ public partial class X86Vcpu
     // ---- the instruction ----
 
     /// <summary>Intel answers an out-of-range leaf with the last basic one; AMD with zeros.</summary>
-    private bool OutOfRangeEntry(ref uint function, uint index, out kvm_cpuid_entry2 entry)
+    private ref kvm_cpuid_entry2 OutOfRangeEntry(scoped ref uint function, uint index)
     {
-        entry = default;
-        if (!Copy(ref Find(Entries, 0, IndexNotSignificant), out kvm_cpuid_entry2 basic) || IsAmdOrHygon(basic))
-            return false;
+        ref kvm_cpuid_entry2 basic = ref Find(Entries, 0, IndexNotSignificant);
+        if (Unsafe.IsNullRef(ref basic) || IsAmdOrHygon(basic))
+            return ref Unsafe.NullRef<kvm_cpuid_entry2>();
         uint cls = function switch
         {
             >= 0x40000000 and <= 0x4fffffff => function & 0xffffff00,
             >= 0xc0000000 => 0xc0000000,
             _ => function & 0x80000000,
         };
-        if (Copy(ref Find(Entries, cls, IndexNotSignificant), out kvm_cpuid_entry2 first) && function <= first.eax)
-            return false;
+        ref kvm_cpuid_entry2 first = ref Find(Entries, cls, IndexNotSignificant);
+        if (!Unsafe.IsNullRef(ref first) && function <= first.eax)
+            return ref Unsafe.NullRef<kvm_cpuid_entry2>();
         function = basic.eax;
-        return Copy(ref Find(Entries, basic.eax, index), out entry);
+        return ref Find(Entries, basic.eax, index);
     }
 
     /// <summary>CPUID as the guest sees it. True when the leaf itself was found.</summary>
@@ -340,23 +341,29 @@ public partial class X86Vcpu
         using var _ = FunctionTrace.Enter("kvm_cpuid");
         uint function = eax;
         uint index = ecx;
-        bool exact = FindCpuidEntryIndex(function, index, out kvm_cpuid_entry2 entry);
+        FunctionTrace.Leaf("kvm_find_cpuid_entry_index");
+        // Looked at in place: an entry that is copied is written in small pieces and read in large ones.
+        ref kvm_cpuid_entry2 entry = ref Find(Entries, function, index);
+        bool exact = !Unsafe.IsNullRef(ref entry);
         uint asked = function;
-        bool found = exact || (!exactOnly && OutOfRangeEntry(ref function, index, out entry));
-        eax = entry.eax;
-        ebx = entry.ebx;
-        ecx = entry.ecx;
-        edx = entry.edx;
+        if (!exact && !exactOnly)
+            entry = ref OutOfRangeEntry(ref function, index);
+        bool found = !Unsafe.IsNullRef(ref entry);
         if (found)
         {
+            (eax, ebx, ecx, edx) = (entry.eax, entry.ebx, entry.ecx, entry.edx);
             if (function == 7 && index == 0 && GetMsrChecked(MsrIndex.MSR_IA32_TSX_CTRL, out ulong tsx, true) == 0 && (tsx & TSX_CTRL_CPUID_CLEAR) != 0)
                 ebx &= ~((1u << ((int)RTM & 31)) | (1u << ((int)HLE & 31)));
         }
-        else if (function is 0xb or 0x1f && FindCpuidEntryIndex(function, 1, out entry))
+        else
         {
-            // ECX passes through and EDX is the x2APIC id, even for undefined subleaves.
-            ecx = index & 0xff;
-            edx = entry.edx;
+            (eax, ebx, ecx, edx) = (0, 0, 0, 0);
+            if (function is 0xb or 0x1f && FindCpuidEntryIndex(function, 1, out kvm_cpuid_entry2 first))
+            {
+                // ECX passes through and EDX is the x2APIC id, even for undefined subleaves.
+                ecx = index & 0xff;
+                edx = first.edx;
+            }
         }
 
         if (Tracepoints.Enabled)

@@ -14,7 +14,7 @@ public sealed unsafe partial class X86EmulateContext
     private readonly Decoder decoder16;
     private readonly Decoder decoder32;
     private readonly Decoder decoder64;
-    private readonly byte[] fetch = new byte[15];
+    private readonly byte[] fetch = new byte[DecodedInstruction.Bytes];
     private int fetchLength;
     private Instruction insn;
     private EmulFlags flags;
@@ -141,6 +141,13 @@ public sealed unsafe partial class X86EmulateContext
             return DecodeFault();
 
         Decoder decoder = SelectDecoder(out int defOp, out int defAd);
+        ref DecodedInstruction memo = ref decoded[(int)Eip & (DecodedInstructions - 1)];
+        if (memo.IsOf(decoder, Eip, fetch, fetchLength))
+        {
+            Recall(memo);
+            return Finish(emulType);
+        }
+
         ScanPrefixes(defOp, defAd);
         EmulFlags undefined = ReadOpcode();
         if (code.Result != Continue)
@@ -162,6 +169,13 @@ public sealed unsafe partial class X86EmulateContext
         flags = EmulTable.Of(insn);
         if (flags == None)
             return EmulationFailed;
+        Remember(ref memo, decoder);
+        return Finish(emulType);
+    }
+
+    /// <summary>What follows the decoder: everything that depends on registers.</summary>
+    private int Finish(EmulType emulType)
+    {
         if ((emulType & EmulType.EMULTYPE_TRAP_UD) != 0 && (flags & EmulateOnUd) == 0)
             return EmulationFailed;
         IsBranch = (flags & Branch) != 0;

@@ -73,6 +73,7 @@ internal sealed unsafe partial class SvmGuest
     }
 
     public override bool VirtualEventPending => virtualIrq;
+    internal bool VirtualIrq => virtualIrq;
     public override bool NmiExitTakesNmi => false;
 
     private void RequestReevaluation()

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Kvm.Emulator.Svm;
 
 /// <summary>
@@ -30,18 +32,22 @@ internal sealed unsafe partial class SvmGuest : NonRootMode
     private ulong tscOffset, tscRatio;
     private uint pauseCount, pauseReload, pauseThreshold;
     private ulong lastPause;
-    private bool virtualMasking, virtualGifEnabled, virtualGif, virtualVmloadVmsave;
+    private bool virtualMasking, virtualGifPresent, virtualGifEnabled, virtualGif, virtualVmloadVmsave;
     private bool hostInterruptsEnabled;
     private bool virtualIrq, ignoreTpr;
     private byte virtualVector, virtualPriority;
     private bool nestedPaging;
-    private ulong nestedCr3;
+    private ulong nestedCr3, nestedRoot;
     private ushort tag;
     private bool hasNrip, hasAssists;
 
     public override bool NestedPaging => nestedPaging;
     public override ushort TlbTag => tag;
-    public override ulong NestedRoot => nestedPaging ? nestedCr3 & ~0xfffUL : 0;
+    public override ulong NestedRoot => nestedRoot;
+
+    internal ushort Tag => tag;
+    internal ulong Root => nestedRoot;
+    internal bool Nested => nestedPaging;
 
     /// <summary>With V_INTR_MASKING the host's RFLAGS.IF (as of VMRUN) gates physical interrupts, else the guest's; GIF gates both.</summary>
     public override bool PhysicalInterruptsEnabled
@@ -50,8 +56,54 @@ internal sealed unsafe partial class SvmGuest : NonRootMode
     public override ulong AdjustTsc(ulong tsc)
         => (tscRatio == SvmUnit.DefaultTscRatio ? tsc : (ulong)(((UInt128)tsc * tscRatio) >> 32)) + tscOffset;
 
+    /// <summary>
+    /// The controls as they lie in the VMCB that was loaded last: intercepts, pause filter with the maps and the TSC offset, ASID, nested paging. They are compared
+    /// whole, so an entry that finds them as they were has neither to check nor to convert them.
+    /// </summary>
+    private Vector256<byte> loadedIntercepts, loadedMaps;
+    private Vector128<byte> loadedNested;
+    private uint loadedAsid, loadedEpoch;
+    private SvmNestedControl loadedNestedControl;
+    private SvmCapabilities? loadedCapabilities;
+
+    private const int PauseAndMaps = 0x38;
+
+    /// <summary>The controls passed the checks at the last entry that loaded any, and have been loaded.</summary>
+    internal bool ControlsAreLoaded(VmcbControlArea* c)
+        => ((Vector256.Load((byte*)c) ^ loadedIntercepts) | (Vector256.Load((byte*)c + PauseAndMaps) ^ loadedMaps)) == Vector256<byte>.Zero
+            && Vector128.Load((byte*)&c->NestedCr3) == loadedNested && c->Asid == loadedAsid && c->NestedControl == loadedNestedControl
+            && ReferenceEquals(loadedCapabilities, unit.Capabilities) && loadedEpoch == unit.MemoryEpoch;
+
+    /// <summary>What a VMCB whose controls are loaded still has to bring.</summary>
+    internal void ReloadControls(VmcbControlArea* c, bool hostIf)
+    {
+        tscRatio = unit.TscRatio;
+        hostInterruptsEnabled = hostIf;
+        LoadInterruptControls(c);
+        pauseCount = pauseReload;
+        lastPause = 0;
+        delivering = false;
+        pendingExit = false;
+    }
+
     /// <summary>Reads the controls of a VMCB that has passed its consistency checks.</summary>
     internal void LoadControls(VmcbControlArea* c, bool hostIf)
+    {
+        ReadControls(c);
+        ReloadControls(c, hostIf);
+        loadedIntercepts = Vector256.Load((byte*)c);
+        loadedMaps = Vector256.Load((byte*)c + PauseAndMaps);
+        loadedNested = Vector128.Load((byte*)&c->NestedCr3);
+        loadedAsid = c->Asid;
+        loadedNestedControl = c->NestedControl;
+        loadedEpoch = unit.MemoryEpoch;
+        // Memory that is not there yet is looked for each time.
+        bool mapped = ((intercepts3 & SvmIntercepts3.Ioio) == 0 || (ioMap0 != null && ioMap1 != null && ioMap2 != null))
+            && ((intercepts3 & SvmIntercepts3.Msr) == 0 || (msrMap0 != null && msrMap1 != null));
+        loadedCapabilities = mapped ? unit.Capabilities : null;
+    }
+
+    private void ReadControls(VmcbControlArea* c)
     {
         interceptCr = c->Intercepts[0];
         interceptDr = c->Intercepts[1];
@@ -60,22 +112,17 @@ internal sealed unsafe partial class SvmGuest : NonRootMode
         intercepts4 = c->Intercepts4;
         intercepts5 = c->Intercepts5;
         tscOffset = c->TscOffset;
-        tscRatio = unit.TscRatio;
         tag = (ushort)c->Asid;
-        hostInterruptsEnabled = hostIf;
         hasNrip = unit.Has(SvmFeatures.NripSave);
         hasAssists = unit.Has(SvmFeatures.DecodeAssists);
+        virtualGifPresent = unit.Has(SvmFeatures.VirtualGif);
         LoadMaps(c);
-        LoadInterruptControls(c);
         pauseReload = unit.Has(SvmFeatures.PauseFilter) ? c->PauseFilterCount : 0u;
         pauseThreshold = unit.Has(SvmFeatures.PauseFilterThreshold) ? c->PauseFilterThreshold : 0u;
-        pauseCount = pauseReload;
-        lastPause = 0;
         nestedPaging = (c->NestedControl & SvmNestedControl.NpEnable) != 0 && unit.Has(SvmFeatures.NestedPaging);
         nestedCr3 = c->NestedCr3;
+        nestedRoot = nestedPaging ? nestedCr3 & ~0xfffUL : 0;
         virtualVmloadVmsave = nestedPaging && (c->VirtualExtensions & SvmVirtualExtensions.VirtualVmloadVmsave) != 0 && unit.Has(SvmFeatures.VirtualVmloadVmsave);
-        delivering = false;
-        pendingExit = false;
     }
 
     private void LoadMaps(VmcbControlArea* c)
@@ -102,7 +149,7 @@ internal sealed unsafe partial class SvmGuest : NonRootMode
         ignoreTpr = (control & SvmIntControl.IgnoreTpr) != 0;
         virtualPriority = (byte)((uint)(control & SvmIntControl.PriorityMask) >> 16);
         virtualVector = (byte)c->IntVector;
-        virtualGifEnabled = (control & SvmIntControl.VGifEnable) != 0 && unit.Has(SvmFeatures.VirtualGif);
+        virtualGifEnabled = virtualGifPresent && (control & SvmIntControl.VGifEnable) != 0;
         virtualGif = (control & SvmIntControl.VGif) != 0;
         virtualTpr = (byte)((uint)control & 0xf);
     }

@@ -59,6 +59,8 @@ internal sealed unsafe partial class SvmUnit
         bool paging = (cr0 & Cr0.PG) != 0, longMode = (efer & Efer.LME) != 0 && paging;
         ushort cs = save->Cs.Attributes;
         const ushort csL = 1 << 9, csDb = 1 << 10;
+        if (StatePasses(save, longMode))
+            return true;
         if (Failed((efer & Efer.SVME) == 0)) return false;
         if (Failed((cr0 & Cr0.CD) == 0 && (cr0 & Cr0.NW) != 0)) return false;
         if (Failed(cr0 >> 32 != 0)) return false;
@@ -74,11 +76,28 @@ internal sealed unsafe partial class SvmUnit
         return true;
     }
 
+    /// <summary>All rules at once, and stricter than they are: a state that does not pass has to be looked at rule by rule.</summary>
+    private bool StatePasses(VmcbSaveArea* save, bool longMode)
+    {
+        ulong efer = save->Efer, cr0 = save->Cr0, cr4 = save->Cr4;
+        ulong bad = (~efer & Efer.SVME) | (cr0 & Cr0.NW) | (cr0 >> 32) | (cr4 & cr4Reserved) | ((save->Dr6 | save->Dr7) >> 32) | (efer & eferReserved);
+        if ((efer & (Efer.LMA | Efer.LME)) != 0)
+        {
+            bad |= cpu.Model.HasLongMode ? 0 : 1UL;
+            if (longMode)
+                bad |= (save->Cr3 & Cr3Reserved) | (~cr4 & Cr4.PAE) | (~cr0 & Cr0.PE) | (save->Cs.Attributes & (uint)save->Cs.Attributes >> 1 & 1 << 9);
+        }
+        return bad == 0;
+    }
+
     /// <summary>Bits of CR3 that must be zero in long mode: those above the physical address.</summary>
     private ulong Cr3Reserved => ~(PhysicalLimit - 1);
 
-    private bool CheckControls(VmcbControlArea* control, ulong gPat)
+    /// <summary>With <paramref name="loaded"/> the controls are those that passed before, but for the event and the PAT.</summary>
+    private bool CheckControls(VmcbControlArea* control, ulong gPat, bool loaded)
     {
+        if (loaded && (control->EventInj & SvmEvent.Valid) == 0 && (!guest.Nested || !IllegalPat(gPat)))
+            return true;
         if (Failed((control->Intercepts4 & SvmIntercepts4.Vmrun) == 0)) return false;
         if (Failed((control->IopmBasePa & ~0xfffUL) > PhysicalLimit - IopmBytes)) return false;
         if (Failed((control->MsrpmBasePa & ~0xfffUL) > PhysicalLimit - MsrpmBytes)) return false;

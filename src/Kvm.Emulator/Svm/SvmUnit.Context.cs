@@ -16,6 +16,8 @@ internal sealed unsafe partial class SvmUnit
 
     private readonly CachedPage[] pageCache = new CachedPage[PageCacheSize];
 
+    internal uint MemoryEpoch => memory.Epoch;
+
     /// <summary>Host pointer of a physical address, null where there is no RAM.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal byte* Physical(ulong pa)
@@ -38,16 +40,11 @@ internal sealed unsafe partial class SvmUnit
     private struct ContextKey
     {
         public ulong Vmcb, Cr0, Cr3, Cr4, Efer, Xcr0, Flags, NestedRoot, TagAndCpl;
-        public SegmentKey Es, Cs, Ss, Ds;
+        /// <summary>State of the image of the guest's ES, CS, SS and DS.</summary>
+        public uint Segments;
         public ulong Switches;
         public TlbEntry* Tlb;
         public ulong Mode;
-    }
-
-    private struct SegmentKey
-    {
-        public ulong Base;
-        public uint Limit, AccessRights;
     }
 
     private ContextKey context;
@@ -55,7 +52,11 @@ internal sealed unsafe partial class SvmUnit
 
     private ulong ContextFlags => state->Rflags & (Flags.VM | Flags.AC | Flags.TF | Flags.RF);
 
-    private ulong TagAndCpl => (ulong)guest.TlbTag << 8 | state->Cpl;
+    private ulong TagAndCpl
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => (ulong)guest.Tag << 8 | state->Cpl;
+    }
 
     private void FillContext(ref ContextKey key)
     {
@@ -66,12 +67,9 @@ internal sealed unsafe partial class SvmUnit
         key.Efer = state->Efer;
         key.Xcr0 = state->Xcr0;
         key.Flags = ContextFlags;
-        key.NestedRoot = guest.NestedRoot;
+        key.NestedRoot = guest.Root;
         key.TagAndCpl = TagAndCpl;
-        Fill(Seg.ES, ref key.Es);
-        Fill(Seg.CS, ref key.Cs);
-        Fill(Seg.SS, ref key.Ss);
-        Fill(Seg.DS, ref key.Ds);
+        key.Segments = guestData->Generation;
         key.Switches = cpu.Mmu.Switches;
         key.Tlb = state->Tlb;
         key.Mode = state->Mode;
@@ -80,25 +78,9 @@ internal sealed unsafe partial class SvmUnit
     /// <summary>0 when everything is as in <paramref name="key"/>. Compared in place: a second key would be written in small pieces and read in large ones.</summary>
     private ulong ContextDifference(ref ContextKey key) =>
         (key.Vmcb ^ vmcbPa) | (key.Cr0 ^ state->Cr0) | (key.Cr3 ^ state->Cr3) | (key.Cr4 ^ state->Cr4) | (key.Efer ^ state->Efer) | (key.Xcr0 ^ state->Xcr0) | (key.Flags ^ ContextFlags)
-        | (key.NestedRoot ^ guest.NestedRoot) | (key.TagAndCpl ^ TagAndCpl) | (key.Switches ^ cpu.Mmu.Switches)
+        | (key.NestedRoot ^ guest.Root) | (key.TagAndCpl ^ TagAndCpl) | (key.Switches ^ cpu.Mmu.Switches)
         | ((ulong)key.Tlb ^ (ulong)state->Tlb) | (key.Mode ^ state->Mode)
-        | Difference(Seg.ES, ref key.Es) | Difference(Seg.CS, ref key.Cs) | Difference(Seg.SS, ref key.Ss) | Difference(Seg.DS, ref key.Ds);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void Fill(Seg seg, ref SegmentKey key)
-    {
-        ref SegmentCache s = ref cpu.Segment(seg);
-        key.Base = s.Base;
-        key.Limit = s.Limit;
-        key.AccessRights = s.AccessRights;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private ulong Difference(Seg seg, ref SegmentKey key)
-    {
-        ref SegmentCache s = ref cpu.Segment(seg);
-        return (key.Base ^ s.Base) | (key.Limit ^ s.Limit) | (key.AccessRights ^ s.AccessRights);
-    }
+        | (key.Segments ^ guestData->Generation);
 
     /// <summary>
     /// The guest exited to kernel code, nothing ran in between, and nothing has changed that its decoding mode and TLB depend on: they are still in place.
@@ -111,10 +93,10 @@ internal sealed unsafe partial class SvmUnit
         return ContextDifference(ref context) == 0;
     }
 
-    /// <summary>Called while the guest's state is still loaded.</summary>
+    /// <summary>Called while the guest's state is still loaded, and its image is of the segments that were stored.</summary>
     private void RememberContext()
     {
-        contextRemembered = cpu.GuestEnteredFromKernel;
+        contextRemembered = cpu.GuestEnteredFromKernel && guestData->Valid;
         if (contextRemembered)
             FillContext(ref context);
     }

@@ -23,26 +23,29 @@ internal sealed unsafe partial class SvmUnit
         }
     }
 
-    private void Enter(ulong pa, ulong hostRip)
+    private void Enter(Vmcb* v, ulong pa, ulong hostRip)
     {
-        Vmcb* v = (Vmcb*)Physical(pa);
         vmcb = v;
         vmcbPa = pa;
         SaveHost(&HostSave->Save, hostRip);
         Vmcb* effective = StrictCleanBits ? MergeClean(v, pa) : v;
         swapPat = swapLbr = false;
         FailedRule = null;
-        if (CheckState(&effective->Save) && CheckControls(&effective->Control, effective->Save.GPat))
-            EnterChecked(v, effective);
+        bool controlsLoaded = guest.ControlsAreLoaded(&effective->Control);
+        if (CheckState(&effective->Save) && CheckControls(&effective->Control, effective->Save.GPat, controlsLoaded))
+            EnterChecked(v, effective, controlsLoaded);
         else
             ExitInvalid(v);
     }
 
-    private void EnterChecked(Vmcb* v, Vmcb* effective)
+    private void EnterChecked(Vmcb* v, Vmcb* effective, bool controlsLoaded)
     {
         VmcbControlArea* c = &effective->Control;
         bool hostIf = (state->Rflags & Flags.IF) != 0;
-        guest.LoadControls(c, hostIf);
+        if (controlsLoaded)
+            guest.ReloadControls(c, hostIf);
+        else
+            guest.LoadControls(c, hostIf);
         guest.LoadNestedMode(state->Cr0, state->Cr4, state->Efer);
         ApplyTlbControl(v->Control.TlbControl, (ushort)c->Asid);
         cpu.NonRoot = guest;
@@ -56,10 +59,10 @@ internal sealed unsafe partial class SvmUnit
             cpu.HostContextPending = false;
         else
             cpu.UpdateMode();
-        if (guest.VirtualEventPending || cpu.InterruptPending || cpu.NmiPending || cpu.InitPending)
+        if (guest.VirtualIrq || cpu.InterruptPending || cpu.NmiPending || cpu.InitPending)
             cpu.Reevaluate();
         // With nested paging the entries are read at each walk.
-        if (!guest.NestedPaging && PaePaging() && !cpu.Mmu.LoadPdptes(state->Cr3))
+        if (!guest.Nested && PaePaging() && !cpu.Mmu.LoadPdptes(state->Cr3))
         {
             LoadPdptesFailed(v);
             return;
@@ -98,10 +101,7 @@ internal sealed unsafe partial class SvmUnit
 
     private void SaveHost(VmcbSaveArea* h, ulong rip)
     {
-        Store(Seg.ES, &h->Es);
-        Store(Seg.CS, &h->Cs);
-        Store(Seg.SS, &h->Ss);
-        Store(Seg.DS, &h->Ds);
+        StoreDataSegments(h, hostData);
         Store(in state->Gdtr, &h->Gdtr);
         Store(in state->Idtr, &h->Idtr);
         h->Efer = state->Efer;
@@ -116,10 +116,7 @@ internal sealed unsafe partial class SvmUnit
 
     private void LoadGuest(VmcbSaveArea* s, VmcbControlArea* c)
     {
-        Load(Seg.ES, &s->Es);
-        Load(Seg.CS, &s->Cs);
-        Load(Seg.SS, &s->Ss);
-        Load(Seg.DS, &s->Ds);
+        LoadDataSegments(s, guestData);
         Load(&s->Gdtr, ref state->Gdtr);
         Load(&s->Idtr, ref state->Idtr);
         // The virtualized host keeps EFER.LMA consistent itself; the processor takes what is there.
@@ -136,7 +133,7 @@ internal sealed unsafe partial class SvmUnit
         state->Gpr[0] = s->Rax;
         // CPL comes from its own field; real mode is CPL 0 and virtual-8086 mode CPL 3 whatever it says.
         state->Cpl = (state->Cr0 & Cr0.PE) == 0 ? (byte)0 : (state->Rflags & Flags.VM) != 0 ? (byte)3 : (byte)(s->Cpl & 3);
-        if (guest.NestedPaging)
+        if (guest.Nested)
         {
             swapPat = true;
             hostPat = state->Pat;
@@ -209,37 +206,5 @@ internal sealed unsafe partial class SvmUnit
     {
         if (cpu.InjectEvent(info) == ExecStatus.Fault)
             cpu.DeliverPending();
-    }
-
-    private void Load(Seg seg, VmcbSegment* from)
-    {
-        ref SegmentCache to = ref cpu.Segment(seg);
-        to.Selector = from->Selector;
-        to.AccessRights = VmcbSegment.ToAccessRights(from->Attributes);
-        to.Limit = from->Limit;
-        to.Base = from->Base;
-    }
-
-    private void Store(Seg seg, VmcbSegment* to)
-    {
-        ref SegmentCache from = ref cpu.Segment(seg);
-        to->Selector = from.Selector;
-        to->Attributes = VmcbSegment.ToAttributes(from.AccessRights);
-        to->Limit = from.Limit;
-        to->Base = from.Base;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Load(VmcbSegment* from, ref DescriptorTableRegister to)
-    {
-        to.Base = from->Base;
-        to.Limit = from->Limit & 0xffff;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store(in DescriptorTableRegister from, VmcbSegment* to)
-    {
-        to->Base = from.Base;
-        to->Limit = from.Limit;
     }
 }

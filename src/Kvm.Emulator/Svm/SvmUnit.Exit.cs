@@ -9,12 +9,12 @@ internal sealed unsafe partial class SvmUnit
     {
         Vmcb* v = vmcb;
         VmcbControlArea* c = &v->Control;
-        RememberContext();
         if (instructionBytes && Has(SvmFeatures.DecodeAssists))
             StoreInstructionBytes(c);
         else
             c->InstructionLength = 0;
         StoreGuest(&v->Save);
+        RememberContext();
         c->IntState = state->InterruptShadow != 0 ? SvmIntState.InterruptShadow : SvmIntState.None;
         c->IntControl = guest.StoreInterruptControls(c->IntControl);
         c->ExitIntInfo = guest.EventInFlight(out uint error);
@@ -66,10 +66,7 @@ internal sealed unsafe partial class SvmUnit
 
     private void StoreGuest(VmcbSaveArea* s)
     {
-        Store(Seg.ES, &s->Es);
-        Store(Seg.CS, &s->Cs);
-        Store(Seg.SS, &s->Ss);
-        Store(Seg.DS, &s->Ds);
+        StoreDataSegments(s, guestData);
         Store(in state->Gdtr, &s->Gdtr);
         Store(in state->Idtr, &s->Idtr);
         s->Cpl = state->Cpl;
@@ -108,10 +105,7 @@ internal sealed unsafe partial class SvmUnit
 
     private void LoadHost(VmcbSaveArea* h)
     {
-        Load(Seg.ES, &h->Es);
-        Load(Seg.CS, &h->Cs);
-        Load(Seg.SS, &h->Ss);
-        Load(Seg.DS, &h->Ds);
+        LoadDataSegments(h, hostData);
         Load(&h->Gdtr, ref state->Gdtr);
         Load(&h->Idtr, ref state->Idtr);
         state->Efer = h->Efer;
@@ -162,40 +156,5 @@ internal sealed unsafe partial class SvmUnit
         cpu.PendingFault = fault;
         cpu.PendingMemoryExit = false;
         return null;
-    }
-
-    /// <summary>The part of the state that VMRUN and #VMEXIT leave alone: FS, GS, TR, LDTR, SYSCALL and SYSENTER MSRs.</summary>
-    private void LoadSystemState(Vmcb* v)
-    {
-        VmcbSaveArea* s = &v->Save;
-        Load(Seg.FS, &s->Fs);
-        Load(Seg.GS, &s->Gs);
-        Load(Seg.TR, &s->Tr);
-        Load(Seg.LDTR, &s->Ldtr);
-        state->KernelGsBase = s->KernelGsBase;
-        state->Star = s->Star;
-        state->Lstar = s->Lstar;
-        state->Cstar = s->Cstar;
-        state->Sfmask = s->Sfmask;
-        state->SysenterCs = s->SysenterCs;
-        state->SysenterEsp = s->SysenterEsp;
-        state->SysenterEip = s->SysenterEip;
-    }
-
-    private void SaveSystemState(Vmcb* v)
-    {
-        VmcbSaveArea* s = &v->Save;
-        Store(Seg.FS, &s->Fs);
-        Store(Seg.GS, &s->Gs);
-        Store(Seg.TR, &s->Tr);
-        Store(Seg.LDTR, &s->Ldtr);
-        s->KernelGsBase = state->KernelGsBase;
-        s->Star = state->Star;
-        s->Lstar = state->Lstar;
-        s->Cstar = state->Cstar;
-        s->Sfmask = state->Sfmask;
-        s->SysenterCs = state->SysenterCs;
-        s->SysenterEsp = state->SysenterEsp;
-        s->SysenterEip = state->SysenterEip;
     }
 }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace Kvm.Emulator.Svm;
@@ -17,6 +18,12 @@ internal sealed unsafe partial class SvmUnit : IDisposable
         ComputeReserved(cpu.Model);
         chipSave = (Vmcb*)NativeMemory.AlignedAlloc(Vmcb.PageSize, Vmcb.PageSize);
         NativeMemory.Clear(chipSave, Vmcb.PageSize);
+        images = (byte*)NativeMemory.AlignedAlloc(Images * ImageBytes, 64);
+        NativeMemory.Clear(images, Images * ImageBytes);
+        guestData = Image(images, 0);
+        hostData = Image(images, 1);
+        guestSystem = Image(images, 2);
+        hostSystem = Image(images, 3);
     }
 
     private readonly Processor cpu;
@@ -25,6 +32,7 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     private readonly SvmGuest guest;
     /// <summary>Takes the host state when VM_HSAVE_PA does not point at RAM.</summary>
     private readonly Vmcb* chipSave;
+    private readonly byte* images;
 
     /// <summary>What the processor model announces.</summary>
     internal SvmCapabilities Capabilities { get; set; }
@@ -40,6 +48,7 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     private bool SvmeClear => (state->Efer & Efer.SVME) == 0;
 
     /// <summary>#UD without EFER.SVME, in real and virtual-8086 mode; then #GP(0) above CPL 0.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private InstructionResult CheckPrivilege(bool enabled)
     {
         if (!enabled || (state->Cr0 & Cr0.PE) == 0 || (state->Rflags & Flags.VM) != 0)
@@ -53,19 +62,21 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     /// <summary>STGI and SKINIT also exist without EFER.SVME where the processor has SVM lock (they are how a secure loader starts).</summary>
     internal InstructionResult CheckPrivilegeStgi() => CheckPrivilege(!SvmeClear || Has(SvmFeatures.SvmLock));
 
-    /// <summary>rAX of VMRUN, VMLOAD and VMSAVE: a page of RAM the processor can address.</summary>
-    private bool IsVmcbAddress(ulong pa) => (pa & 0xfff) == 0 && pa < PhysicalLimit && Physical(pa) != null;
+    /// <summary>rAX of VMRUN, VMLOAD and VMSAVE: a page of RAM the processor can address; null when it is none.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private Vmcb* VmcbAt(ulong pa) => (pa & 0xfff) == 0 && pa < PhysicalLimit ? (Vmcb*)Physical(pa) : null;
 
     /// <summary>VMRUN executed by C# kernel code: runs the guest until #VMEXIT.</summary>
     internal InstructionResult Vmrun(ulong pa)
     {
         if (!Begin("VMRUN", CheckPrivilege(), out InstructionResult result))
             return Report("VMRUN", pa, 0, result);
-        if (!IsVmcbAddress(pa))
+        Vmcb* v = VmcbAt(pa);
+        if (v == null)
             return Report("VMRUN", pa, 0, InstructionResult.Faulted(Fault.Gp()));
         Report("VMRUN", pa, 0, InstructionResult.Success);
         cpu.GuestEnteredFromKernel = true;
-        Enter(pa, state->Rip);
+        Enter(v, pa, state->Rip);
         while (cpu.NonRoot != null)
             Run();
         cpu.GuestEnteredFromKernel = false;
@@ -77,10 +88,11 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     {
         if (!Begin("VMRUN", InstructionResult.Success, out InstructionResult result))
             return Report("VMRUN", pa, 0, result);
-        if (!IsVmcbAddress(pa))
+        Vmcb* v = VmcbAt(pa);
+        if (v == null)
             return Report("VMRUN", pa, 0, InstructionResult.Faulted(Fault.Gp()));
         Report("VMRUN", pa, 0, InstructionResult.Success);
-        Enter(pa, hostRip);
+        Enter(v, pa, hostRip);
         return InstructionResult.Success;
     }
 
@@ -110,17 +122,19 @@ internal sealed unsafe partial class SvmUnit : IDisposable
 
     internal InstructionResult VmloadUnchecked(ulong pa)
     {
-        if (!IsVmcbAddress(pa))
+        Vmcb* v = VmcbAt(pa);
+        if (v == null)
             return InstructionResult.Faulted(Fault.Gp());
-        LoadSystemState((Vmcb*)Physical(pa));
+        LoadSystemState(&v->Save, SystemImage(pa));
         return InstructionResult.Success;
     }
 
     internal InstructionResult VmsaveUnchecked(ulong pa)
     {
-        if (!IsVmcbAddress(pa))
+        Vmcb* v = VmcbAt(pa);
+        if (v == null)
             return InstructionResult.Faulted(Fault.Gp());
-        SaveSystemState((Vmcb*)Physical(pa));
+        SaveSystemState(&v->Save, SystemImage(pa));
         return InstructionResult.Success;
     }
 
@@ -153,12 +167,14 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     internal InstructionResult Skinit(uint slb) => Report("SKINIT", slb, 0, InstructionResult.Faulted(Fault.Ud));
 
     /// <summary>False when the instruction ends here: by an armed failure or the fault in <paramref name="check"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool Begin(string mnemonic, InstructionResult check, out InstructionResult result)
     {
         result = check;
         return check.Ok && !cpu.TakeInstructionFault(mnemonic, out result);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal InstructionResult Report(string mnemonic, ulong operand, ulong value, InstructionResult result)
     {
         cpu.Observer?.Virtualization(cpu, mnemonic, operand, value, result);
@@ -180,6 +196,7 @@ internal sealed unsafe partial class SvmUnit : IDisposable
     public void Dispose()
     {
         NativeMemory.AlignedFree(chipSave);
+        NativeMemory.AlignedFree(images);
         if (shadow != null)
             NativeMemory.AlignedFree(shadow);
         shadow = null;

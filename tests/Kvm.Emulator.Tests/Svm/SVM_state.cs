@@ -66,6 +66,129 @@ public sealed unsafe class SVM_state : IDisposable
         copy->Save.Rip.Should().Be(0, "VMSAVE stores nothing else");
     }
 
+    // What was converted before is compared with what lies in the VMCB now: any byte that software changes between two runs counts.
+    [Theory]
+    [InlineData(Seg.ES)]
+    [InlineData(Seg.CS)]
+    [InlineData(Seg.SS)]
+    [InlineData(Seg.DS)]
+    public void A_segment_that_changes_between_two_runs_is_loaded_anew(Seg seg)
+    {
+        m.Code16(a => { a.mov(ax, cs); a.mov(bx, ds); a.mov(cx, es); a.mov(dx, ss); a.hlt(); });
+        m.RunTo(SvmExitCode.Hlt);
+        m.Save->Rip = SvmMachine.CodeGpa;
+        m.RunTo(SvmExitCode.Hlt);
+        VmcbSegment* segments = &m.Save->Es;
+        segments[(int)seg].Selector = 0x20;
+        m.Save->Rip = SvmMachine.CodeGpa;
+        m.RunTo(SvmExitCode.Hlt);
+        ushort[] selectors = [(ushort)m.Cpu.State->Gpr[1], (ushort)m.Save->Rax, (ushort)m.Cpu.State->Gpr[2], (ushort)m.Cpu.State->Gpr[3]];
+        selectors.Should().Equal(Enumerable.Range(0, 4).Select(i => (ushort)(i == (int)seg ? 0x20 : 0)));
+        segments[(int)seg].Selector.Should().Be(0x20);
+    }
+
+    [Fact]
+    public void A_segment_that_the_guest_loads_is_stored_and_the_host_has_its_own_again()
+    {
+        ushort host = m.Cpu.State->Segs[(int)Seg.ES].Selector;
+        m.Code16(a => { a.hlt(); a.mov(ax, 0x30); a.mov(es, ax); a.hlt(); a.mov(bx, es); a.hlt(); });
+        foreach (ushort es in new ushort[] { 0, 0x30, 0x30 })
+        {
+            m.RunTo(SvmExitCode.Hlt);
+            m.Save->Rip++;
+            (m.Save->Es.Selector, m.Save->Es.Base).Should().Be((es, (ulong)es << 4));
+            m.Cpu.State->Segs[(int)Seg.ES].Selector.Should().Be(host);
+        }
+        m.Cpu.State->Gpr[3].Should().Be(0x30);
+    }
+
+    // Bits 15:12 of the attributes mean nothing to the processor, and what it stores has them clear.
+    [Fact]
+    public void Attribute_bits_that_do_not_exist_are_not_stored()
+    {
+        m.Code16(a => a.hlt());
+        foreach (int _ in Enumerable.Range(0, 3))
+        {
+            m.Save->Ds.Attributes = 0xf093;
+            m.Save->Fs.Attributes = 0xf093;
+            m.Cpu.Vmload(m.VmcbPa).Ok.Should().BeTrue();
+            m.RunTo(SvmExitCode.Hlt);
+            m.Cpu.Vmsave(m.VmcbPa).Ok.Should().BeTrue();
+            (m.Save->Ds.Attributes, m.Save->Fs.Attributes).Should().Be(((ushort)0x93, (ushort)0x93));
+        }
+    }
+
+    [Theory]
+    [InlineData(Seg.FS)]
+    [InlineData(Seg.GS)]
+    [InlineData(Seg.LDTR)]
+    [InlineData(Seg.TR)]
+    public void Vmload_sees_what_changed_since_the_last_one(Seg seg)
+    {
+        m.Cpu.Vmload(m.VmcbPa).Ok.Should().BeTrue();
+        m.Cpu.Vmload(m.VmcbPa).Ok.Should().BeTrue();
+        VmcbSegment* segment = seg switch { Seg.FS => &m.Save->Fs, Seg.GS => &m.Save->Gs, Seg.LDTR => &m.Save->Ldtr, _ => &m.Save->Tr };
+        segment->Limit = 0x123;
+        m.Cpu.Vmload(m.VmcbPa).Ok.Should().BeTrue();
+        m.Cpu.State->Segs[(int)seg].Limit.Should().Be(0x123);
+        m.Cpu.State->Segs[(int)seg].Limit = 0x456;
+        m.Cpu.Vmsave(m.VmcbPa).Ok.Should().BeTrue();
+        segment->Limit.Should().Be(0x456);
+    }
+
+    // The MSRs that VMLOAD and VMSAVE move are copied as one.
+    [Fact]
+    public void The_state_block_has_the_syscall_and_sysenter_msrs_in_the_order_of_the_vmcb()
+    {
+        CpuState* s = m.Cpu.State;
+        VmcbSaveArea* v = m.Save;
+        nint Of(ulong* p) => (nint)((byte*)p - (byte*)&s->Star);
+        nint In(ulong* p) => (nint)((byte*)p - (byte*)&v->Star);
+        new[] { Of(&s->Lstar), Of(&s->Cstar), Of(&s->Sfmask), Of(&s->KernelGsBase), Of(&s->SysenterCs), Of(&s->SysenterEsp), Of(&s->SysenterEip) }
+            .Should().Equal(In(&v->Lstar), In(&v->Cstar), In(&v->Sfmask), In(&v->KernelGsBase), In(&v->SysenterCs), In(&v->SysenterEsp), In(&v->SysenterEip));
+    }
+
+    // Controls that did not change are neither checked nor converted again; each of these did.
+    [Fact]
+    public void Controls_that_change_between_two_runs_count()
+    {
+        m.Code16(a => { a.cpuid(); a.pause(); a.@out(0x10, al); a.hlt(); });
+        void Again(SvmExitCode code)
+        {
+            m.Save->Rip = SvmMachine.CodeGpa;
+            m.RunTo(code);
+        }
+        Again(SvmExitCode.Hlt);
+        Again(SvmExitCode.Hlt);
+        m.Control->Intercepts3 |= SvmIntercepts3.Ioio;
+        ((byte*)m.IopmPa)[2] = 1;
+        Again(SvmExitCode.Ioio);
+        ((byte*)m.IopmPa)[2] = 0;
+        Again(SvmExitCode.Hlt);
+        ((byte*)m.HostRam)[0x30002] = 1;
+        m.Control->IopmBasePa = m.HostRam + 0x30000;
+        Again(SvmExitCode.Ioio);
+        m.Control->Intercepts3 |= SvmIntercepts3.Pause;
+        Again(SvmExitCode.Pause);
+        m.Control->PauseFilterCount = 5;
+        Again(SvmExitCode.Ioio);
+        m.Control->Intercepts3 |= SvmIntercepts3.Cpuid;
+        Again(SvmExitCode.Cpuid);
+        m.Control->Asid = 0;
+        Again(SvmExitCode.Invalid);
+        m.Control->Asid = 2;
+        Again(SvmExitCode.Cpuid);
+        m.Control->NestedCr3 = ~0xfffUL;
+        Again(SvmExitCode.Invalid);
+        m.Control->NestedCr3 = m.NptPa;
+        m.Save->GPat = 2;
+        Again(SvmExitCode.Invalid);
+        m.Save->GPat = 6;
+        Again(SvmExitCode.Cpuid);
+        m.Control->EventInj = SvmEvent.Valid | SvmEvent.TypeException | 2;
+        Again(SvmExitCode.Invalid);
+    }
+
     [Theory]
     [InlineData(0x001UL)]
     [InlineData(0x800UL)]
