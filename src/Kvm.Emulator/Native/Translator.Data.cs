@@ -10,7 +10,7 @@ internal sealed unsafe partial class Translator
     /// <summary>How much of the vector registers the block needs: nothing, <see cref="Trampolines.LowVectors"/>, <see cref="Trampolines.WholeVectors"/>.</summary>
     private int vectors;
 
-    // DIVERGES: D-ENGINE-8
+    // DIVERGES: D-ENGINE-9
     /// <summary>The guest's own instruction, its operands replaced.</summary>
     private bool Same(int i, Op* op)
     {

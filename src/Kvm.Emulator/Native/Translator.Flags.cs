@@ -51,7 +51,7 @@ internal sealed unsafe partial class Translator
         }
     }
 
-    // DIVERGES: D-ENGINE-9
+    // DIVERGES: D-ENGINE-10
     /// <summary>Backward over the block. In strict mode whatever can leave the code may look at all flags.</summary>
     private void Liveness()
     {
