@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using System.Globalization;
 using Kvm.Vmm;
 using Kvm.Vmm.Virtio;
+using Kvm.Vmm.Virtio.Vsock;
 
 namespace Kvm.Tool;
 
@@ -44,6 +45,13 @@ internal sealed class DeviceOptions
         },
     };
 
+    private readonly Option<string?> _sockets = new("--vsock")
+    {
+        Description = "Sockets between guest and host (AF_VSOCK): the guest's connections to the host's port P go to the Unix socket file_P; who writes 'CONNECT P' to the socket file is connected to the guest's",
+        HelpName = "file[,cid=number]",
+        Validators = { static result => CheckSockets(result) },
+    };
+
     private readonly Option<string> _transport = new Option<string>("--virtio")
     {
         Description = "What these devices are behind: PCI, or registers at fixed places that the ACPI tables tell of",
@@ -56,12 +64,14 @@ internal sealed class DeviceOptions
         command.Add(_network);
         command.Add(_entropy);
         command.Add(_balloon);
+        command.Add(_sockets);
         command.Add(_transport);
     }
 
     /// <summary>There is a device to be added.</summary>
     public bool IsAny(SymbolResult result) =>
-        result.GetResult(_disks) is { Implicit: false } || result.GetResult(_network) is not null || result.GetResult(_entropy) is { Implicit: false } || result.GetResult(_balloon) is not null;
+        result.GetResult(_disks) is { Implicit: false } || result.GetResult(_network) is not null || result.GetResult(_entropy) is { Implicit: false } || result.GetResult(_balloon) is not null
+        || result.GetResult(_sockets) is not null;
 
     /// <summary>Opens and checks what the devices stand on, before anything is built.</summary>
     /// <returns>The devices, not attached to anything yet.</returns>
@@ -75,12 +85,42 @@ internal sealed class DeviceOptions
             if (result.GetValue(_network) is { } network) devices.Add(network.Open());
             if (result.GetValue(_entropy)) devices.Add(new VirtioEntropy());
             if (result.GetValue(_balloon) is { } size) devices.Add(new VirtioBalloon { Wanted = size.Bytes });
+            if (result.GetValue(_sockets) is { } sockets) devices.Add(OpenSockets(sockets));
             return devices;
         }
         catch
         {
             devices.Dispose();
             throw;
+        }
+    }
+
+    private static void CheckSockets(OptionResult result)
+    {
+        if (result.Tokens is [{ Value: var text }] && ParseSockets(text) is null)
+            result.AddError($"--vsock {text}: not file[,cid=number], the number from {VirtioVsock.LeastCid} on, such as guest.sock,cid=5");
+    }
+
+    private static (string Path, uint Cid)? ParseSockets(string text)
+    {
+        const string cid = ",cid=";
+        int at = text.LastIndexOf(cid, StringComparison.Ordinal);
+        uint number = VirtioVsock.LeastCid;
+        bool good = at < 0 ? text.Length > 0 && !text.Contains(',', StringComparison.Ordinal)
+            : at > 0 && uint.TryParse(text.AsSpan(at + cid.Length), NumberStyles.None, CultureInfo.InvariantCulture, out number) && number is >= VirtioVsock.LeastCid and < uint.MaxValue;
+        return good ? (at < 0 ? text : text[..at], number) : null;
+    }
+
+    private static VirtioVsock OpenSockets(string text)
+    {
+        (string path, uint cid) = ParseSockets(text)!.Value;
+        try
+        {
+            return new VirtioVsock(cid, path);
+        }
+        catch (IOException e)
+        {
+            throw new ToolException(ExitCode.BadFile, $"cannot make the socket {e.Message}{(File.Exists(path) ? "; when no other guest has it, remove it" : "")}");
         }
     }
 

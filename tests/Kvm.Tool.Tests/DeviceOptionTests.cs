@@ -49,6 +49,29 @@ public sealed class DeviceOptionTests : IDisposable
     }
 
     [Theory]
+    [InlineData(",cid=4", ExitCode.Usage, "not file[,cid=number]")]
+    [InlineData("x,cid=2", ExitCode.Usage, "the number from 3 on")]
+    [InlineData("x,y", ExitCode.Usage, "not file[,cid=number]")]
+    [InlineData("/nowhere/x", ExitCode.BadFile, "cannot make the socket /nowhere/x: ")]
+    public void Sockets_that_are_none(string text, int code, string reason)
+    {
+        ToolRun run = Run("--vsock", text);
+        run.ExitCode.Should().Be(code);
+        run.Errors.Should().Contain(reason);
+    }
+
+    [Fact]
+    public void A_socket_that_was_left_behind()
+    {
+        string path = Path.Combine(_folder, "guest.sock");
+        File.WriteAllText(path, "");
+        ToolRun run = Run("--vsock", path);
+        run.ExitCode.Should().Be(ExitCode.BadFile);
+        run.Errors.TrimEnd().Should().NotContain("\n").And.Contain(path).And.Contain("remove it");
+        File.Exists(path).Should().BeTrue();
+    }
+
+    [Theory]
     [InlineData("tap", "there is user")]
     [InlineData("user,speed=9", "'speed=9' is not hostfwd=tcp:[address]:port-:port")]
     [InlineData("user,hostfwd=udp::1-:1", "is not hostfwd=tcp")]

@@ -134,6 +134,9 @@ internal sealed class VirtioDriver : IDisposable
         return (Ram.Read<uint>(element), Ram.Read<uint>(element + 4));
     }
 
+    /// <summary>Whether <see cref="Take"/> would not wait.</summary>
+    public bool HasUsed(int queue) => Ram.Read<ushort>(Area(queue) + Used + 2) != _queues[queue].Used;
+
     public void WaitForStatus(uint bits)
     {
         var clock = Stopwatch.StartNew();
