@@ -1,3 +1,4 @@
+using Kvm.Core;
 using Kvm.Core.Tracing;
 using Kvm.Emulator.Svm;
 
@@ -11,7 +12,7 @@ public sealed unsafe partial class KvmAmd
     {
         if (!Params.DumpInvalidVmcb)
         {
-            Host.Log.Warn("SVM: set kvm_amd.dump_invalid_vmcb=1 to dump internal KVM state.");
+            Host.Log.Ratelimited(LogLevel.Warning, "dump_vmcb", "SVM: set kvm_amd.dump_invalid_vmcb=1 to dump internal KVM state.");
             return;
         }
 

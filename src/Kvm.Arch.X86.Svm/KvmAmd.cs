@@ -50,7 +50,7 @@ public sealed unsafe partial class KvmAmd : HostModule, IKvmX86Ops, IKvmX86InitO
     private void PrErr(string text) => Host.Log.Err("SVM: " + text);
 
     [KernelFunction("vcpu_unimpl", File = "include/linux/kvm_host.h")]
-    private void VcpuUnimpl(VcpuSvm svm, string text) => Host.Log.Err($"kvm [{HostTask.Current.Pid}]: vcpu{svm.VcpuId}, guest rIP: 0x{svm.Rip:x} {text}");
+    private void VcpuUnimpl(VcpuSvm svm, string text) => Host.Log.Ratelimited(LogLevel.Err, "vcpu_unimpl", $"kvm [{HostTask.Current.Pid}]: vcpu{svm.VcpuId}, guest rIP: 0x{svm.Rip:x} {text}");
 
     /// <summary>An SVM instruction raised an exception: a bug, unless virtualization was switched off for a reboot.</summary>
     [KernelFunction("kvm_spurious_fault", File = "arch/x86/kvm/x86.c")]

@@ -17,7 +17,7 @@ public sealed unsafe partial class KvmAmd
         return (uint)Math.Min(result, max);
     }
 
-    private static uint ShrinkPleWindow(uint val, uint @base, uint modifier, uint min)
+    internal static uint ShrinkPleWindow(uint val, uint @base, uint modifier, uint min)
     {
         if (modifier < 1)
             return @base;

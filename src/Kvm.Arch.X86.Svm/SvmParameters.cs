@@ -27,7 +27,7 @@ internal sealed class SvmParameters
     {
         p.Define("avic", () => Avic, v => Avic = v);
         p.Define("dump_invalid_vmcb", () => DumpInvalidVmcb, v => DumpInvalidVmcb = v, ModuleParameters.Writable);
-        p.Define("force_avic", () => ForceAvic, v => ForceAvic = v);
+        p.Define("force_avic", () => ForceAvic, v => ForceAvic = v).Unsafe = true;
         p.Define("intercept_smi", () => InterceptSmi, v => InterceptSmi = v);
         p.Define("lbrv", () => Lbrv, v => Lbrv = v);
         p.Define("nested", () => Nested, v => Nested = v);

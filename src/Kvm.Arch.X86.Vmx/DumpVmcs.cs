@@ -14,7 +14,7 @@ public sealed unsafe partial class KvmIntel
         using var _ = FunctionTrace.Enter("dump_vmcs");
         if (!DumpInvalidVmcs)
         {
-            PrWarnRatelimited("set kvm_intel.dump_invalid_vmcs=1 to dump internal KVM state.");
+            PrWarnRatelimited("dump_vmcs", "set kvm_intel.dump_invalid_vmcs=1 to dump internal KVM state.");
             return;
         }
         PrErr($"VMCS {vmx.LoadedVmcs.Vmcs:x16}, last attempted VM-entry on CPU {vmx.LastVmentryCpu}");

@@ -9,11 +9,6 @@ namespace Kvm.Arch.X86.Vmx;
 /// <summary>What kvm_intel uses of the running kernel.</summary>
 public sealed unsafe partial class KvmIntel
 {
-    private const ulong printkRatelimitNs = 5_000_000_000;
-    private const int printkRatelimitBurst = 10;
-    private long ratelimitBegin;
-    private int ratelimitPrinted;
-
     private Processor ThisCpu
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -62,22 +57,12 @@ public sealed unsafe partial class KvmIntel
     /// <summary>WARN_ON_ONCE by caller.</summary>
     private void WarnOnOnce(bool condition, [CallerMemberName] string place = "") => Host.Log.WarnOnce(condition, place, $"WARNING: at {place}");
 
-    /// <summary>pr_warn_ratelimited: ten lines in five seconds.</summary>
-    private void PrWarnRatelimited(string text)
-    {
-        long now = Host.KtimeNs;
-        if ((ulong)(now - ratelimitBegin) > printkRatelimitNs)
-        {
-            ratelimitBegin = now;
-            ratelimitPrinted = 0;
-        }
-        if (ratelimitPrinted++ < printkRatelimitBurst)
-            PrWarn(text);
-    }
+    /// <summary>pr_warn_ratelimited by the function <paramref name="place"/>.</summary>
+    private void PrWarnRatelimited(string place, string text) => Host.Log.Ratelimited(LogLevel.Warning, place, text);
 
     [KernelFunction("vcpu_unimpl", File = "include/linux/kvm_host.h")]
     private void VcpuUnimpl(VcpuVmx vmx, string text) =>
-        PrErr($"kvm [{HostTask.Current.Pid}]: vcpu{vmx.VcpuId}, guest rIP: 0x{vmx.Rip:x} {text}");
+        Host.Log.Ratelimited(LogLevel.Err, "vcpu_unimpl", $"kvm [{HostTask.Current.Pid}]: vcpu{vmx.VcpuId}, guest rIP: 0x{vmx.Rip:x} {text}");
 
     /// <summary>A VMX instruction raised an exception: a bug, unless virtualization was switched off for a reboot.</summary>
     [KernelFunction("kvm_spurious_fault", File = "arch/x86/kvm/x86.c")]

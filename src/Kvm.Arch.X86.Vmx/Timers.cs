@@ -151,7 +151,10 @@ public sealed unsafe partial class KvmIntel
     {
         if (vmx.PleWindow == value)
             return;
+        uint old = vmx.PleWindow;
         vmx.PleWindow = value;
         vmx.PleWindowDirty = true;
+        if (Tracepoints.Enabled)
+            Tracepoints.Emit("kvm_ple_window_update", $"vcpu {vmx.VcpuId} old {old} new {value} ({(old < value ? "growed" : "shrinked")})");
     }
 }

@@ -52,7 +52,7 @@ public sealed unsafe partial class KvmIntel
     private void InsnFailed(string place, string text)
     {
         WarnOnce(place, text);
-        PrWarnRatelimited(text);
+        PrWarnRatelimited(place, text);
     }
 
     [KernelFunction("vmcs_clear", File = "arch/x86/kvm/vmx/vmx_ops.h")]

@@ -8,7 +8,7 @@ namespace Kvm.Arch.X86;
 public sealed class KvmModuleParams
 {
     private readonly X86Arch arch;
-    private string nxHugePages = "auto";
+    private bool nxAuto = true, nxHardDisabled;
 
     internal KvmModuleParams(X86Arch arch) => this.arch = arch;
 
@@ -51,10 +51,9 @@ public sealed class KvmModuleParams
         p.Define("enable_pmu", () => EnablePmu, v => EnablePmu = v);
         p.Define("eager_page_split", () => EagerPageSplit, v => EagerPageSplit = v, ModuleParameters.Writable);
         p.Define("mitigate_smt_rsb", () => MitigateSmtRsb, v => MitigateSmtRsb = v);
-        p.Define("nx_huge_pages", () => nxHugePages == "auto" || nxHugePages == "force" || nxHugePages == "off" ? (NxHugePages ? "Y" : "N") : nxHugePages,
-            SetNxHugePages, ModuleParameters.Writable).Check = CheckNxHugePages;
-        p.Define("nx_huge_pages_recovery_ratio", () => NxHugePagesRecoveryRatio, v => NxHugePagesRecoveryRatio = v, ModuleParameters.Writable);
-        p.Define("nx_huge_pages_recovery_period_ms", () => NxHugePagesRecoveryPeriodMs, v => NxHugePagesRecoveryPeriodMs = v, ModuleParameters.Writable);
+        p.Define("nx_huge_pages", () => nxHardDisabled ? "never" : NxHugePages ? "Y" : "N", SetNxHugePages, ModuleParameters.Writable).Check = CheckNxHugePages;
+        p.Define("nx_huge_pages_recovery_ratio", () => NxHugePagesRecoveryRatio, v => NxHugePagesRecoveryRatio = v, ModuleParameters.Writable).Check = CheckRecovery;
+        p.Define("nx_huge_pages_recovery_period_ms", () => NxHugePagesRecoveryPeriodMs, v => NxHugePagesRecoveryPeriodMs = v, ModuleParameters.Writable).Check = CheckRecovery;
         p.Define("flush_on_reuse", () => FlushOnReuse, v => FlushOnReuse = v, ModuleParameters.Writable);
         p.Define("tdp_mmu", () => TdpMmu, v => TdpMmu = v, ModuleParameters.Writable);
         p.Define("mmio_caching", () => MmioCaching, v => MmioCaching = v);
@@ -63,35 +62,40 @@ public sealed class KvmModuleParams
     /// <summary>kvm_mmu_x86_module_init: "auto" is on exactly where the processor has the iTLB multihit erratum.</summary>
     internal void ResolveNxHugePages()
     {
-        if (nxHugePages == "auto")
-            NxHugePages = arch.HostX86.BootCpuHasBug(X86Bug.ITLB_MULTIHIT);
+        if (nxAuto)
+            NxHugePages = NxAutoMode;
     }
 
+    private bool NxAutoMode => arch.HostX86.BootCpuHasBug(X86Bug.ITLB_MULTIHIT);
+
+    /// <summary>set_nx_huge_pages: -EPERM for ever after "never", which is -EBUSY while there are VMs; -EINVAL for other words than these and truth values.</summary>
     private KvmResult CheckNxHugePages(object value)
     {
         string text = (string)value;
-        if (nxHugePages == "never")
+        if (nxHardDisabled)
             return Abi.Errno.EPERM;
-        if (text is "off" or "force" or "auto" or "never")
+        if (text is "never")
+            return arch.HasVms ? Abi.Errno.EBUSY : 0;
+        if (text is "off" or "force" or "auto")
             return 0;
         return ModuleParameters.TryParseBool(text, out bool _) ? 0 : Abi.Errno.EINVAL;
     }
 
+    private KvmResult CheckRecovery(object value) => nxHardDisabled ? Abi.Errno.EPERM : 0;
+
     private void SetNxHugePages(string text)
     {
-        switch (text)
+        bool old = NxHugePages, on = text switch
         {
-            case "off" or "force" or "auto" or "never":
-                nxHugePages = text;
-                NxHugePages = text == "force" || (text == "auto" && arch.HostX86.BootCpuHasBug(X86Bug.ITLB_MULTIHIT));
-                break;
-            default:
-                ModuleParameters.TryParseBool(text, out bool on);
-                nxHugePages = on ? "force" : "off";
-                NxHugePages = on;
-                break;
-        }
-
-        arch.NxHugePagesChanged();
+            "off" or "never" => false,
+            "force" => true,
+            "auto" => NxAutoMode,
+            _ => ModuleParameters.TryParseBool(text, out bool yes) && yes,
+        };
+        nxHardDisabled = text is "never";
+        nxAuto = text is "auto";
+        NxHugePages = on;
+        if (on != old)
+            arch.NxHugePagesChanged();
     }
 }

@@ -99,6 +99,7 @@ public sealed partial class X86Arch : IKvmArch
             Spte.ModuleInit();
         }
 
+        Params.MitigateSmtRsb &= HostX86.BootCpuHasBug(X86Bug.SMT_RSB);
         EnableApicv = true;
         return 0;
     }
@@ -396,7 +397,7 @@ public sealed partial class X86Arch : IKvmArch
         if (!Params.IgnoreMsrs)
             return false;
         if (Params.ReportIgnoredMsrs)
-            Host.Log.Err($"kvm [{HostTask.Current.Pid}]: ignored {(write ? "wrmsr" : "rdmsr")}: 0x{msr:x} data 0x{data:x}");
+            Host.Log.Ratelimited(LogLevel.Err, "kvm_msr_ignored_check", $"kvm [{HostTask.Current.Pid}]: ignored {(write ? "wrmsr" : "rdmsr")}: 0x{msr:x} data 0x{data:x}");
         return true;
     }
 
@@ -404,12 +405,12 @@ public sealed partial class X86Arch : IKvmArch
     internal void PrUnimplRdmsr(X86Vcpu vcpu, uint index)
     {
         if (Params.ReportIgnoredMsrs)
-            Host.Log.Err($"kvm [{HostTask.Current.Pid}]: vcpu{vcpu.VcpuId}, guest rIP: 0x{vcpu.Rip:x} Unhandled RDMSR(0x{index:x})");
+            Host.Log.Ratelimited(LogLevel.Err, "kvm_pr_unimpl_rdmsr", $"kvm [{HostTask.Current.Pid}]: vcpu{vcpu.VcpuId}, guest rIP: 0x{vcpu.Rip:x} Unhandled RDMSR(0x{index:x})");
     }
 
     internal void PrUnimplWrmsr(X86Vcpu vcpu, uint index, ulong data)
     {
         if (Params.ReportIgnoredMsrs)
-            Host.Log.Err($"kvm [{HostTask.Current.Pid}]: vcpu{vcpu.VcpuId}, guest rIP: 0x{vcpu.Rip:x} Unhandled WRMSR(0x{index:x}) = 0x{data:x}");
+            Host.Log.Ratelimited(LogLevel.Err, "kvm_pr_unimpl_wrmsr", $"kvm [{HostTask.Current.Pid}]: vcpu{vcpu.VcpuId}, guest rIP: 0x{vcpu.Rip:x} Unhandled WRMSR(0x{index:x}) = 0x{data:x}");
     }
 }

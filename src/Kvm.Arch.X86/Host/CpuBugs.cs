@@ -36,6 +36,8 @@ internal static class CpuBugs
         {
             if (c.Family is 0x17 or 0x18 or 0x19)
                 c.SetBug(X86Bug.RETBLEED);
+            if (c.Family is 0x17 or 0x18)
+                c.SetBug(X86Bug.SMT_RSB);
 
             // detect_null_seg_behavior: loading a null selector clears the base from Zen 2 on.
             bool clearsBase = (c.Capability[20] & (1 << 6)) != 0 || c.Family > 0x17 || (c.Family == 0x17 && c.Model >= 0x30);

@@ -70,7 +70,7 @@ public sealed unsafe partial class KvmLapic
         long min = _arch.Params.MinTimerPeriodUs * 1000L;
         if (_period >= min)
             return;
-        Vcpu.Host.Log.Info($"kvm: vcpu {Vcpu.VcpuId}: requested {_period} ns lapic timer period limited to {min} ns");
+        Vcpu.Host.Log.Ratelimited(LogLevel.Info, "limit_periodic_timer_frequency", $"kvm: vcpu {Vcpu.VcpuId}: requested {_period} ns lapic timer period limited to {min} ns");
         _period = min;
     }
 

@@ -235,7 +235,7 @@ public sealed unsafe partial class KvmPit
         long min = _vm.Arch.Params.MinTimerPeriodUs * 1000L;
         if (periodic && _period < min)
         {
-            _vm.Host.Log.Info($"kvm: requested {_period} ns i8254 timer period limited to {min} ns");
+            _vm.Host.Log.Ratelimited(LogLevel.Info, "create_pit_timer", $"kvm: requested {_period} ns i8254 timer period limited to {min} ns");
             _period = min;
         }
 

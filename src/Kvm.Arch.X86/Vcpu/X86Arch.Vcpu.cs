@@ -45,6 +45,8 @@ public sealed partial class X86Arch
             vcpu.Put();
             vcpu.MsrKvmPollControl = 1;
         }
+
+        // DIVERGES: D-X86-8, no work every 300 s (kvmclock_periodic_sync).
     }
 
     [KernelFunction("kvm_arch_vcpu_destroy", File = "arch/x86/kvm/x86.c")]

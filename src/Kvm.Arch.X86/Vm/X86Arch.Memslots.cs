@@ -276,6 +276,9 @@ public sealed partial class X86Arch
             ZapAllFast((X86Vm)vm);
     }
 
+    /// <summary>vm_list is not empty.</summary>
+    internal bool HasVms => module is { UsageCount: > 0 };
+
     // ---- the shrinker ----
 
     /// <summary>mmu_shrink_count: table pages of all VMs that could be given back.</summary>

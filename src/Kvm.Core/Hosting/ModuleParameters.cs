@@ -29,6 +29,9 @@ public sealed class ModuleParameters
         /// <summary>Asked before a write: an error refuses it.</summary>
         public Func<object, KvmResult>? Check { get; set; }
 
+        /// <summary>module_param_unsafe: setting it is announced, as it taints the kernel.</summary>
+        public bool Unsafe { get; set; }
+
         internal Func<object> Get { get; }
         internal Action<object> Set { get; }
 
@@ -72,6 +75,7 @@ public sealed class ModuleParameters
                 continue;
             }
 
+            if (p.Unsafe) log.Notice($"Setting dangerous option {p.Name} - tainting kernel");
             KvmResult r = Assign(p, value);
             if (!r.IsError) continue;
             log.Err($"{module}: `{value}' invalid for parameter `{name}'");

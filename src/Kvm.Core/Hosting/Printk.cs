@@ -9,6 +9,7 @@ public sealed class Printk
     private readonly LogRecord[] _ring;
     private readonly Host _host;
     private readonly ConcurrentDictionary<string, byte> _once = new();
+    private readonly ConcurrentDictionary<string, Ratelimit> _ratelimits = new();
     private long _next;
     private long _clearedBefore;
 
@@ -62,6 +63,50 @@ public sealed class Printk
         }
 
         return condition;
+    }
+
+    /// <summary>
+    /// pr_*_ratelimited: ten messages in five seconds from one place of the code (<paramref name="place"/>, the kernel's function); how many were held back is
+    /// printed before the next one that is not. True when it printed.
+    /// </summary>
+    /// <remarks>lib/ratelimit.c:___ratelimit.</remarks>
+    public bool Ratelimited(LogLevel level, string place, string text)
+    {
+        if (!_ratelimits.GetOrAdd(place, static _ => new Ratelimit()).Allows(_host.KtimeNs, out int missed)) return false;
+        if (missed != 0) Log(LogLevel.Warning, $"{place}: {missed} callbacks suppressed");
+        Log(level, text);
+        return true;
+    }
+
+    /// <summary>struct ratelimit_state with the defaults.</summary>
+    private sealed class Ratelimit
+    {
+        private const long intervalNs = 5_000_000_000;
+        private const int burst = 10;
+        private long _begin = -1;
+        private int _missed;
+        private int _printed;
+
+        public bool Allows(long now, out int missed)
+        {
+            missed = 0;
+            lock (this)
+            {
+                if (_begin < 0 || now - _begin > intervalNs)
+                {
+                    (missed, _missed, _printed, _begin) = (_missed, 0, 0, now);
+                }
+
+                if (_printed < burst)
+                {
+                    _printed++;
+                    return true;
+                }
+
+                _missed++;
+                return false;
+            }
+        }
     }
 
     /// <summary>The records still in the ring, oldest first.</summary>

@@ -174,7 +174,7 @@ public abstract unsafe partial class KvmVcpu
     }
 
     [KernelFunction("grow_halt_poll_ns", File = "virt/kvm/kvm_main.c")]
-    private void GrowHaltPollNs()
+    internal void GrowHaltPollNs()
     {
         uint old = HaltPollNs, grow = Vm.Module.HaltPollNsGrow;
         if (grow != 0) HaltPollNs = Math.Max(unchecked(old * grow), Vm.Module.HaltPollNsGrowStart);
@@ -182,7 +182,7 @@ public abstract unsafe partial class KvmVcpu
     }
 
     [KernelFunction("shrink_halt_poll_ns", File = "virt/kvm/kvm_main.c")]
-    private void ShrinkHaltPollNs()
+    internal void ShrinkHaltPollNs()
     {
         uint old = HaltPollNs, shrink = Vm.Module.HaltPollNsShrink;
         uint value = shrink == 0 ? 0 : old / shrink;
